@@ -1,0 +1,195 @@
+"""HDF5 files: the only module that opens them.
+
+A file is written under a temporary name in the folder of its final one and renamed when whole, so no
+reader ever sees half a file. Nothing in it depends on the clock: equal inputs give equal bytes.
+
+Layout: attributes of the root say what the file is (``map_id``, ``status``, ``reason``, ...); one group
+a table with one dataset a column (attributes ``unit`` and ``description``); arrays in the groups their
+names say. Images are compressed with bitshuffle and LZ4: read them with h5py after ``import hdf5plugin``.
+"""
+
+import json
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pandas as pd
+
+from sotrplib import tables
+
+CHUNK = 256
+_IMAGE_COMPRESSION = hdf5plugin.Bitshuffle(cname="lz4")
+
+
+class StoreError(ValueError):
+    """A file of ours that is missing, damaged or of another kind than expected."""
+
+
+@contextmanager
+def atomic_path(path):
+    """Temporary path beside ``path`` that is renamed to it on success and removed on failure."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+        _flush_to_disk(name)
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def write(path, *, attrs=None, arrays=None, frames=None):
+    """Write one HDF5 file, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        Final name.
+    attrs : dict, optional
+        Root attributes: numbers and text as they are, anything else as JSON.
+    arrays : dict of str to array or (array, dict), optional
+        Dataset name (with groups, ``maps/rho``) to array, or to array and attributes.
+    frames : dict of str to (schema, DataFrame), optional
+        Group name to the name of its schema in :data:`tables.SCHEMAS` and the table.
+    """
+    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+        file.attrs["table_version"] = tables.VERSION
+        _write_attrs(file, attrs or {})
+        for name, array in (arrays or {}).items():
+            values, extra = array if isinstance(array, tuple) else (array, {})
+            _write_array(file, name, np.asarray(values), extra)
+        for name, (schema, frame) in (frames or {}).items():
+            _write_frame(file.create_group(name), schema, frame)
+
+
+def read_attrs(path, group="/"):
+    """Attributes of the root or of one group or dataset, JSON decoded."""
+    with _open(path) as file:
+        return {name: _decode_attr(value) for name, value in file[group].attrs.items()}
+
+
+def read_array(path, name, window=None):
+    """One array, or the part of it in ``window`` (a tuple of slices), with NaN kept as it is."""
+    with _open(path) as file:
+        return file[_existing(file, name)][() if window is None else window]
+
+
+def read_arrays(path, group):
+    """All arrays of one group as a dict of name to array."""
+    with _open(path) as file:
+        return {name: data[()] for name, data in file[_existing(file, group)].items()}
+
+
+def read_table(path, group, columns=None):
+    """One table as a DataFrame (``columns``: only these, in the file's order)."""
+    with _open(path) as file:
+        found = file[_existing(file, group)]
+        names = [name for name in found.attrs["columns"] if columns is None or name in columns]
+        return pd.DataFrame({name: _read_column(found[name]) for name in names})
+
+
+def list_contents(path):
+    """Names of all groups and datasets, sorted, with the shape of the datasets (None for a group)."""
+    names = {}
+    with _open(path) as file:
+        file.visititems(lambda name, item: names.update({name: getattr(item, "shape", None)}))
+    return dict(sorted(names.items()))
+
+
+def read_info(path):
+    """Content of a depth-1 ``_info.hdf`` file as a dict of plain values (bytes decoded)."""
+    with _open(path) as file:
+        values = {name: item[()] for name, item in file.items() if isinstance(item, h5py.Dataset)}
+    return {name: _decode_info(value) for name, value in values.items()}
+
+
+def write_info(path, values):
+    """Write a depth-1 ``_info.hdf`` file: one dataset a key."""
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        for name, value in values.items():
+            array = np.asarray(value)
+            file.create_dataset(name, data=array.astype("S") if array.dtype.kind == "U" else array, track_times=False)
+
+
+def _open(path):
+    if not Path(path).is_file():
+        raise StoreError(f"{path}: no such file; run the rule that makes it")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise StoreError(f"{path}: not a readable HDF5 file ({error}); remove it and run again") from error
+
+
+def _existing(file, name):
+    if name not in file:
+        raise StoreError(f"{file.filename}: has no {name!r}, only {sorted(file)}")
+    return name
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _flush_to_disk(name):
+    handle = os.open(name, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_attrs(item, attrs):
+    for name, value in attrs.items():
+        plain = isinstance(value, (str, int, float, bool, np.generic))
+        item.attrs[name] = value if plain else "json:" + json.dumps(value, sort_keys=True)
+
+
+def _decode_attr(value):
+    if isinstance(value, str) and value.startswith("json:"):
+        return json.loads(value[5:])
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _write_array(file, name, values, attrs):
+    options = {}
+    if values.ndim >= 2 and values.size:
+        chunk = tuple(min(n, CHUNK) for n in values.shape[-2:])
+        options = {"chunks": (1,) * (values.ndim - 2) + chunk, "compression": _IMAGE_COMPRESSION}
+    _write_attrs(file.create_dataset(name, data=values, track_times=False, **options), attrs)
+
+
+def _write_frame(group, schema, frame):
+    frame = tables.make(schema, frame)
+    group.attrs["schema"] = schema
+    group.attrs["columns"] = list(frame.columns)
+    for column in tables.SCHEMAS[schema]:
+        values = frame[column.name].to_numpy()
+        if column.dtype == "str":
+            encoded = [text.encode() for text in values]
+            values = np.array(encoded, dtype=f"S{max(map(len, encoded), default=1) or 1}")
+        data = group.create_dataset(column.name, data=values, track_times=False)
+        data.attrs["unit"], data.attrs["description"] = column.unit, column.description
+
+
+def _read_column(dataset):
+    values = dataset[()]
+    if values.dtype.kind == "S":
+        return pd.array([text.decode() for text in values], dtype="str")
+    return values
+
+
+def _decode_info(value):
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, np.ndarray) and value.dtype.kind == "S":
+        return [text.decode() for text in value]
+    return value.item() if isinstance(value, np.generic) else value

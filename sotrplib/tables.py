@@ -1,0 +1,295 @@
+"""Columns, flag bits and mask bits: each declared once, here.
+
+A table is a pandas DataFrame whose columns are those of one schema below, in that order and of that
+type. Units and descriptions live in the schema and are written beside the numbers by
+:mod:`sotrplib.store`. ``VERSION`` is written in every file and changes with any column or bit.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: name, numpy type ("str" for text), unit and one sentence."""
+
+    name: str
+    dtype: str
+    unit: str
+    description: str
+
+
+def _columns(*texts):
+    """Parse the schema notation below: ``name | dtype | unit | sentence`` a line."""
+    lines = "\n".join(texts).split("\n")
+    rows = [[part.strip() for part in line.split("|")] for line in lines if line.strip()]
+    return tuple(Column(*row) for row in rows)
+
+
+_POSITION_ERRORS = """
+ra_err_arcsec | f8 | arcsec | one-sigma error of the position along RA (times cos dec)
+dec_err_arcsec | f8 | arcsec | one-sigma error of the position along Dec
+"""
+
+_FLUX = """
+flux_mjy | f8 | mJy | flux; NaN where it could not be measured (see flags)
+flux_err_mjy | f8 | mJy | one-sigma error of the flux
+snr | f8 | 1 | flux over its error
+time_unix_s | f8 | s | UTC of the observation of this position, unix seconds; NaN where the map has no time
+"""
+
+_DETECTION = (
+    """
+ra_deg | f8 | deg | right ascension, pointing model applied, 0 to 360
+dec_deg | f8 | deg | declination, pointing model applied
+""",
+    _POSITION_ERRORS,
+    _FLUX,
+    """
+snr_peak | f8 | 1 | maximum of rho/sqrt(kappa) before removing the bias of maximising over two coordinates
+template_chi2 | f8 | 1 | reduced chi-square of the peak's neighbourhood against the expected template
+fwhm_ratio | f8 | 1 | width of the peak over that of the template, geometric mean of both axes
+elongation | f8 | 1 | longer over shorter axis after scaling by the template; 1 for a point source
+n_pixels | i4 | 1 | connected pixels above half the peak
+edge_distance_arcmin | f8 | arcmin | distance to the nearest unobserved or masked pixel
+flags | u4 | 1 | quality bits, see tables.FLAGS
+""",
+)
+
+_SIFT = """
+class | str | 1 | known, flare, transient, moving or noise
+reason | str | 1 | why it was given its class
+matched_name | str | 1 | catalogue source or moving object at this position, else empty
+matched_sep_arcsec | f8 | arcsec | distance to the match; NaN without one
+catalog_flux_mjy | f8 | mJy | flux of the match in the catalogue, in this band; NaN without one
+"""
+
+SCHEMAS = {
+    "catalog": _columns("""
+source_id | str | 1 | unique name of the source
+source_name | str | 1 | name in the input catalogue
+ra_deg | f8 | deg | right ascension, 0 to 360
+dec_deg | f8 | deg | declination
+flux_mjy | f8 | mJy | catalogue flux at the catalogue's frequency
+flux_err_mjy | f8 | mJy | its error; NaN if not given
+spectral_index | f8 | 1 | alpha of flux ~ frequency**alpha; NaN if not given
+pos_err_arcsec | f8 | arcsec | one-sigma error of the position per coordinate
+"""),
+    "moving": _columns("""
+name | str | 1 | name of the moving object
+time_unix_s | f8 | s | UTC the position holds for, unix seconds
+ra_deg | f8 | deg | right ascension, 0 to 360
+dec_deg | f8 | deg | declination
+ra_rate_arcsec_h | f8 | arcsec/h | motion along RA (times cos dec)
+dec_rate_arcsec_h | f8 | arcsec/h | motion along Dec
+pos_err_arcsec | f8 | arcsec | error of the predicted position
+radius_arcmin | f8 | arcmin | disc to mask around it; 0 for a point source
+kind | str | 1 | planet, asteroid or table
+"""),
+    "pointing_sources": _columns("""
+source_id | str | 1 | unique name of the source
+ra_deg | f8 | deg | catalogue right ascension
+dec_deg | f8 | deg | catalogue declination
+snr | f8 | 1 | significance in this map
+ra_offset_arcsec | f8 | arcsec | measured minus catalogue along RA (times cos dec)
+dec_offset_arcsec | f8 | arcsec | measured minus catalogue along Dec
+ra_offset_err_arcsec | f8 | arcsec | its error
+dec_offset_err_arcsec | f8 | arcsec | its error
+used | bool | 1 | kept by the sigma clipping
+"""),
+    "forced": _columns(
+        """
+source_id | str | 1 | unique name of the source
+source_name | str | 1 | name in the input catalogue
+ra_deg | f8 | deg | catalogue right ascension (never moved by the pointing model)
+dec_deg | f8 | deg | catalogue declination
+""",
+        _FLUX,
+        """
+ra_offset_arcsec | f8 | arcsec | fitted minus expected position along RA (times cos dec), pointing model removed; NaN if too faint
+dec_offset_arcsec | f8 | arcsec | the same along Dec
+ra_offset_err_arcsec | f8 | arcsec | error of the offset
+dec_offset_err_arcsec | f8 | arcsec | error of the offset
+catalog_flux_mjy | f8 | mJy | catalogue flux in this band
+catalog_flux_err_mjy | f8 | mJy | its error
+n_blend | i4 | 1 | sources solved together with this one, itself included
+edge_distance_arcmin | f8 | arcmin | distance to the nearest unobserved or masked pixel
+flags | u4 | 1 | quality bits, see tables.FLAGS
+""",
+    ),
+    "detections": _columns("detection_id | i4 | 1 | number within the map, brightest first", *_DETECTION),
+    "sifted": _columns(
+        "detection_id | i4 | 1 | number within the map; -1 for a catalogue source found flaring by forced photometry",
+        "origin | str | 1 | blind or forced",
+        *_DETECTION,
+        _SIFT,
+    ),
+    "measurements": _columns(
+        """
+map_id | str | 1 | map the measurement was made in
+source_id | str | 1 | catalogue source, or candidate_id
+source_name | str | 1 | name of the source
+kind | str | 1 | forced (catalogue position), blind (found in this map) or confirm (candidate's position)
+time_unix_s | f8 | s | UTC of the observation of this position, unix seconds
+array | str | 1 | detector array
+band | str | 1 | frequency band
+ra_deg | f8 | deg | position measured at
+dec_deg | f8 | deg | position measured at
+flux_mjy | f8 | mJy | flux; NaN where it could not be measured (see flags)
+flux_err_mjy | f8 | mJy | one-sigma error of the flux
+snr | f8 | 1 | flux over its error
+ra_offset_arcsec | f8 | arcsec | fitted minus expected position along RA (times cos dec)
+dec_offset_arcsec | f8 | arcsec | fitted minus expected position along Dec
+flags | u4 | 1 | quality bits, see tables.FLAGS
+""",
+    ),
+    "sources": _columns("""
+source_id | str | 1 | unique name of the source
+source_name | str | 1 | name of the source
+ra_deg | f8 | deg | right ascension, 0 to 360
+dec_deg | f8 | deg | declination
+n_measurements | i4 | 1 | finite flux measurements over all bands
+"""),
+    "source_bands": _columns("""
+source_id | str | 1 | unique name of the source
+band | str | 1 | frequency band
+n_measurements | i4 | 1 | finite flux measurements in this band
+mean_flux_mjy | f8 | mJy | inverse-variance weighted mean flux
+mean_flux_err_mjy | f8 | mJy | error of the weighted mean
+scatter_mjy | f8 | mJy | sample standard deviation of the flux; NaN below two measurements
+eta | f8 | 1 | weighted reduced chi-square against constant flux (TraP)
+v | f8 | 1 | sample standard deviation over mean (TraP)
+p_constant | f8 | 1 | probability of so large a chi-square for a constant source
+"""),
+    "candidates": _columns(
+        """
+candidate_id | str | 1 | SOTRP_Jhhmmss.s-ddmmss of the position
+ra_deg | f8 | deg | weighted mean right ascension
+dec_deg | f8 | deg | weighted mean declination
+""",
+        _POSITION_ERRORS,
+        """
+class | str | 1 | transient, flare, new_source, moving or artefact
+reason | str | 1 | the evidence in words
+confirmed | bool | 1 | whether the stated rule of confirmation is met
+time_unix_s | f8 | s | UTC of the most significant detection, unix seconds
+max_snr | f8 | 1 | largest SNR of a single detection
+combined_snr | f8 | 1 | SNR of all maps of the observation of max_snr together, detections or not
+n_maps | i4 | 1 | maps in which it is seen at the confirming threshold or above
+n_arrays | i4 | 1 | distinct arrays among them
+n_bands | i4 | 1 | distinct bands among them
+n_covering | i4 | 1 | maps that cover the position
+flux_mjy | f8 | mJy | flux of the most significant detection
+flux_err_mjy | f8 | mJy | its error
+band | str | 1 | band of the most significant detection
+map_id | str | 1 | map of the most significant detection
+matched_name | str | 1 | catalogue source or moving object at this position, else empty
+""",
+    ),
+    "maps": _columns("""
+map_id | str | 1 | unique id of the map
+instrument | str | 1 | instrument
+array | str | 1 | detector array
+band | str | 1 | frequency band
+status | str | 1 | ok or failed
+reason | str | 1 | why it failed, else empty
+time_unix_s | f8 | s | reference time of the map
+area_deg2 | f8 | deg2 | area with data and not masked
+flux_err_mjy | f8 | mJy | median flux error over that area
+snr_std | f8 | 1 | robust standard deviation of the SNR map after flat-fielding
+ra_offset_arcsec | f8 | arcsec | pointing offset at the centre of the map, measured minus catalogue, along RA
+dec_offset_arcsec | f8 | arcsec | the same along Dec
+n_pointing | i4 | 1 | sources in the pointing fit; 0 where the identity was used
+n_forced | i4 | 1 | catalogue sources measured
+n_detections | i4 | 1 | blind detections
+n_candidates | i4 | 1 | detections that were not known, moving or noise
+"""),
+}
+
+FLAGS = {
+    "NO_DATA": (0, "the map has no data at this position; the numbers are NaN"),
+    "MASKED": (1, "the position lies under the galaxy, planet or edge mask"),
+    "NEAR_EDGE": (2, "closer to the edge of the observed area than the stated distance"),
+    "NEAR_HOLE": (3, "an unobserved hole lies within one template width"),
+    "BLENDED": (4, "solved together with neighbours"),
+    "POINTING_IDENTITY": (5, "too few bright sources: no pointing correction was applied"),
+    "NO_OFFSET": (6, "too faint for a position, or the position fit did not converge"),
+    "OFFSET_LARGE": (7, "fitted position differs from the expected one by more than 5 sigma"),
+    "NEAR_BRIGHT": (8, "the wings of a much brighter source reach this position"),
+    "FLUX_CHANGED": (9, "flux differs from the catalogue by more than the stated significance"),
+    "BAD_SHAPE": (10, "the neighbourhood does not look like the template"),
+    "EXTENDED": (11, "wider than a point source"),
+    "NO_TIME": (12, "the map has no observation time at this position"),
+}
+
+MASK_BITS = {
+    "UNOBSERVED": 1,
+    "EDGE": 2,
+    "GALAXY": 4,
+    "PLANET": 8,
+    "BRIGHT": 16,
+}
+
+
+def flag(*names):
+    """Bits of the named flags as one integer."""
+    return int(sum(1 << FLAGS[name][0] for name in set(names)))
+
+
+def flag_names(bits):
+    """Names of the flags set in the integer ``bits``, in order of their bit."""
+    return [name for name, (bit, _) in FLAGS.items() if int(bits) >> bit & 1]
+
+
+def column_names(schema):
+    """Names of the columns of a schema, in order."""
+    return [column.name for column in SCHEMAS[schema]]
+
+
+def make(schema, columns):
+    """Make a table of the named schema.
+
+    Parameters
+    ----------
+    schema : str
+        A key of ``SCHEMAS``.
+    columns : mapping of str to array
+        One array a column, all of one length; scalars are repeated. A DataFrame serves as well.
+
+    Returns
+    -------
+    pandas.DataFrame
+        With exactly the schema's columns, in its order and types, and a fresh integer index.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or unknown.
+    """
+    wanted = column_names(schema)
+    missing, unknown = set(wanted) - set(columns), set(columns) - set(wanted)
+    if missing or unknown:
+        raise ValueError(
+            f"table {schema!r}: missing columns {sorted(missing)}, unknown columns {sorted(unknown)}; "
+            f"expected exactly {wanted}"
+        )
+    length = max((np.size(columns[name]) for name in wanted if np.ndim(columns[name])), default=0)
+    arrays = {c.name: _as_column(columns[c.name], c.dtype, length) for c in SCHEMAS[schema]}
+    return pd.DataFrame(arrays)
+
+
+def empty(schema):
+    """Table of the named schema with no rows and the right types."""
+    return make(schema, {name: [] for name in column_names(schema)})
+
+
+def _as_column(values, dtype, length):
+    if np.ndim(values) == 0:
+        values = [values] * length
+    if dtype == "str":
+        return pd.array(["" if v is None else str(v) for v in values], dtype="str")
+    return np.asarray(values).astype(dtype)
