@@ -1,0 +1,205 @@
+"""The merged catalogue: what all maps say of all sources, in five tables.
+
+measurements (one row a flux), sources and source_bands (one row a source, and a band of it), candidates
+and maps. Maps that failed give a row in ``maps`` and none elsewhere.
+"""
+
+import numpy as np
+import pandas as pd
+
+from sotrplib import store, tables, variability
+
+_MAP_TEXTS = ("map_id", "status", "reason")
+_MAP_NUMBERS = ("time_unix_s", "area_deg2", "flux_err_mjy", "snr_std")
+_SORTED_BY = ["map_id", "kind", "source_id", "ra_deg", "dec_deg"]
+
+
+def read_maps(preprocessed, last):
+    """What the files of the maps say of them, one row a map.
+
+    Parameters
+    ----------
+    preprocessed, last : sequence of path
+        Files of each map's first and last stage, in one order; the status is that of the last stage, which
+        hands on the failure of any other.
+
+    Returns
+    -------
+    pandas.DataFrame
+        map_id, instrument, array, band, status, reason and, NaN for a failed map, freq_ghz, time_unix_s,
+        area_deg2, flux_err_mjy and snr_std; in the order given.
+    """
+    rows = []
+    for first_path, last_path in zip(preprocessed, last, strict=True):
+        attrs = store.read_attrs(first_path) | store.read_attrs(last_path)
+        labels = dict(zip(("instrument", "array", "band"), attrs["map_id"].split("_"), strict=False))
+        numbers = {name: attrs.get(name, np.nan) for name in _MAP_NUMBERS}
+        freq_ghz = attrs.get("info", {}).get("freq_ghz", np.nan)
+        rows.append({**{name: attrs[name] for name in _MAP_TEXTS}, **labels, **numbers, "freq_ghz": freq_ghz})
+    return pd.DataFrame(rows, columns=[*_MAP_TEXTS, "instrument", "array", "band", *_MAP_NUMBERS, "freq_ghz"])
+
+
+def read_stacked(paths, name, maps):
+    """One table of all maps that did not fail, with the columns map_id, array and band besides.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Files that hold the table, in the order of ``maps``.
+    name : str
+        Name of the table and of its schema.
+    maps : pandas.DataFrame
+        From :func:`read_maps`.
+    """
+    usable = [(path, row) for path, row in zip(paths, maps.to_dict("records"), strict=True) if row["status"] == "ok"]
+    parts = [store.read_table(path, name).assign(**_labels(row)) for path, row in usable]
+    nothing = tables.empty(name).assign(map_id="", array="", band="")
+    return pd.concat([part for part in parts if len(part)] or [nothing], ignore_index=True)
+
+
+def forced_measurements(forced, row):
+    """Forced photometry of one map as measurements.
+
+    Parameters
+    ----------
+    forced : pandas.DataFrame
+        Table ``forced`` of the map.
+    row : mapping
+        map_id, array and band of the map.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Table ``measurements``, kind ``forced``.
+    """
+    shared = [name for name in tables.column_names("measurements") if name in forced]
+    return tables.make("measurements", forced[shared].assign(kind="forced", **_labels(row)))
+
+
+def blind_measurements(sifted, events, candidates):
+    """Blind detections as measurements, named by the candidate or the known source they belong to.
+
+    Parameters
+    ----------
+    sifted : pandas.DataFrame
+        Table ``sifted`` of any number of maps, with the columns map_id, array and band besides.
+    events : array of int, shape (n,)
+        Event of each row, from ``association.associate``.
+    candidates : pandas.DataFrame
+        Table ``candidates``, in the order of the events.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Table ``measurements``, kind ``blind``. Noise that belongs to no event is left out.
+    """
+    events = np.asarray(events, int)
+    ids, names = (np.append(candidates[name].to_numpy(object), "") for name in ("candidate_id", "matched_name"))
+    known = (sifted["class"] == "known").to_numpy()
+    source_id = np.where(known, sifted["matched_name"], ids[events])
+    matched = np.where(known, sifted["matched_name"], names[events])
+    rows = sifted.assign(
+        source_id=source_id,
+        source_name=np.where(matched != "", matched, source_id),
+        kind="blind",
+        ra_offset_arcsec=np.nan,
+        dec_offset_arcsec=np.nan,
+    )
+    kept = (sifted["origin"] == "blind").to_numpy() & (known | (events >= 0))
+    return tables.make("measurements", rows.loc[kept, tables.column_names("measurements")])
+
+
+def merge_measurements(parts):
+    """One table of the measurements of all maps, whatever their order.
+
+    Parameters
+    ----------
+    parts : iterable of pandas.DataFrame
+        Tables ``measurements``; a generator, so that no more than the result is held.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Table ``measurements``, sorted by map_id, kind, source_id and position.
+    """
+    found = [part for part in parts if len(part)]
+    if not found:
+        return tables.empty("measurements")
+    merged = pd.concat(found, ignore_index=True)
+    return tables.make("measurements", merged.sort_values(_SORTED_BY, kind="stable", ignore_index=True))
+
+
+def merge_sources(measurements, candidates):
+    """Sources and candidates that were measured, and their statistics in every band.
+
+    Parameters
+    ----------
+    measurements, candidates : pandas.DataFrame
+        Tables of these names.
+
+    Returns
+    -------
+    sources, source_bands : pandas.DataFrame
+        Tables of these names, sorted by source_id. The position is the one measured at; of a candidate its
+        own. Sources that were never measured, for want of data, have n_measurements 0 and no band.
+    """
+    kept = measurements[measurements["kind"] != "blind"]
+    first = kept.drop_duplicates("source_id").set_index("source_id")[["source_name", "ra_deg", "dec_deg"]].sort_index()
+    own = candidates.drop_duplicates("candidate_id").set_index("candidate_id")[["ra_deg", "dec_deg"]]
+    bands = variability.band_statistics(measurements)
+    count = bands.groupby("source_id")["n_measurements"].sum().reindex(first.index, fill_value=0)
+    position = own.reindex(first.index).fillna(first[["ra_deg", "dec_deg"]])
+    columns = {"source_id": first.index, "source_name": first["source_name"], "n_measurements": count}
+    return tables.make("sources", columns | {name: position[name] for name in position}), bands
+
+
+def map_row(row, attrs, n_pointing, n_rows, *, offset=(0.0, 0.0)):
+    """Row of the table ``maps`` of one map.
+
+    Parameters
+    ----------
+    row : mapping
+        map_id, instrument, array and band.
+    attrs : mapping
+        Attributes of the preprocessed map: status ("ok" or "failed"), reason, time_unix_s, area_deg2,
+        flux_err_mjy and snr_std; numbers that a failed map lacks become NaN.
+    n_pointing : int
+        Number of sources in the pointing fit.
+    n_rows : (int, int, int)
+        Forced measurements, detections and candidates.
+    offset : (float, float)
+        Pointing offset at the centre, RA (times cos dec) and Dec, in arcsec.
+
+    Returns
+    -------
+    dict
+        One value a column; see :func:`make_maps`.
+    """
+    numbers = {name: attrs.get(name, np.nan) for name in ("time_unix_s", "area_deg2", "flux_err_mjy", "snr_std")}
+    status = attrs.get("status", "ok")
+    dra, ddec = offset if status == "ok" else (np.nan, np.nan)
+    return {
+        **{name: row[name] for name in ("map_id", "instrument", "array", "band")},
+        **numbers,
+        "status": status,
+        "reason": attrs.get("reason", ""),
+        "ra_offset_arcsec": dra,
+        "dec_offset_arcsec": ddec,
+        "n_pointing": n_pointing,
+        **dict(zip(("n_forced", "n_detections", "n_candidates"), n_rows, strict=True)),
+    }
+
+
+def count_candidates(sifted):
+    """Detections of a map, and catalogue sources, that are not known, moving or noise."""
+    return int((~sifted["class"].isin(["known", "moving", "noise"])).sum())
+
+
+def make_maps(rows):
+    """Table ``maps`` of rows from :func:`map_row`, sorted by map_id."""
+    ordered = sorted(rows, key=lambda row: row["map_id"])
+    return tables.make("maps", {name: [row[name] for row in ordered] for name in tables.column_names("maps")})
+
+
+def _labels(row):
+    return {name: row[name] for name in ("map_id", "array", "band")}

@@ -1,0 +1,121 @@
+"""Tables for other programs: Parquet, CSV, FITS and pandas pickle.
+
+Equal tables give equal bytes. Pickles are written for those who ask for them and never read here: a
+pickle runs code when it is opened.
+"""
+
+import pickle
+
+import numpy as np
+
+from sotrplib import store, tables
+
+SUFFIXES = {"parquet": ".parquet", "csv": ".csv", "fits": ".fits", "pickle": ".pkl"}
+_FITS_CODES = {"f8": "D", "f4": "E", "i8": "K", "i4": "J", "u4": "J", "b1": "L"}
+_BAND_STATISTICS = {
+    "mean_flux_mjy": ("mean_flux_{band}_mjy", "inverse-variance weighted mean flux in {band}"),
+    "mean_flux_err_mjy": ("mean_flux_err_{band}_mjy", "error of the weighted mean in {band}"),
+    "scatter_mjy": ("scatter_{band}_mjy", "sample standard deviation of the flux in {band}"),
+}
+
+
+def export(path, frame, columns):
+    """Write a table in the format its suffix names.
+
+    Parameters
+    ----------
+    path : path
+        Final name, ending in one of :data:`SUFFIXES`; it appears when whole.
+    frame : pandas.DataFrame
+        The table.
+    columns : sequence of tables.Column
+        Unit and description of each column of ``frame``, in its order; for a plain table
+        ``tables.SCHEMAS[schema]``, for wide sources as :func:`wide_sources` returns them.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is unknown or the columns are not those of the table.
+    """
+    suffix = "." + str(path).rsplit(".", 1)[-1]
+    writers = dict(zip(SUFFIXES.values(), (_write_parquet, _write_csv, _write_fits, _write_pickle), strict=True))
+    if suffix not in writers:
+        raise ValueError(f"{path}: cannot export to {suffix!r}; use one of {sorted(writers)}")
+    if [column.name for column in columns] != list(frame.columns):
+        raise ValueError(
+            f"{path}: the table has columns {list(frame.columns)}, described are {[c.name for c in columns]}"
+        )
+    with store.atomic_path(path) as temporary:
+        writers[suffix](temporary, frame, columns)
+
+
+def wide_sources(sources, source_bands):
+    """Sources with the statistics of every band side by side.
+
+    Parameters
+    ----------
+    sources, source_bands : pandas.DataFrame
+        Tables of these names.
+
+    Returns
+    -------
+    frame : pandas.DataFrame
+        ``sources`` with mean_flux_{band}_mjy, mean_flux_err_{band}_mjy and scatter_{band}_mjy of each band
+        (sorted); NaN where a source was not measured in it.
+    columns : tuple of tables.Column
+        Units and descriptions of the columns of ``frame``.
+    """
+    frame, columns = sources.copy(), list(tables.SCHEMAS["sources"])
+    for band in sorted(set(source_bands["band"])):
+        rows = source_bands[source_bands["band"] == band].set_index("source_id")
+        for name, (pattern, text) in _BAND_STATISTICS.items():
+            wide = pattern.format(band=band)
+            frame[wide] = rows[name].reindex(sources["source_id"]).to_numpy(float)
+            columns.append(tables.Column(wide, "f8", "mJy", text.format(band=band)))
+    return frame, tuple(columns)
+
+
+def _write_parquet(path, frame, columns):
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    plain = pa.Table.from_pandas(frame, preserve_index=False)
+    fields = [
+        field.with_metadata({"unit": column.unit, "description": column.description})
+        for field, column in zip(plain.schema, columns, strict=True)
+    ]
+    schema = pa.schema(fields, metadata=plain.schema.metadata)
+    pyarrow.parquet.write_table(plain.cast(schema), path, compression="zstd")
+
+
+def _write_csv(path, frame, columns):
+    frame.to_csv(path, index=False, lineterminator="\n")
+
+
+def _write_fits(path, frame, columns):
+    from astropy.io import fits
+
+    data = [_fits_column(frame[column.name], column) for column in columns]
+    table = fits.BinTableHDU.from_columns(data, nrows=len(frame))
+    for number, column in enumerate(columns, start=1):
+        table.header[f"TCOMM{number}"] = column.description
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(path, overwrite=True)
+
+
+def _fits_column(values, column):
+    from astropy.io import fits
+
+    unit = None if column.unit == "1" else column.unit
+    if column.dtype == "str":
+        texts = [text.encode("ascii", "backslashreplace") for text in values]
+        width = max(map(len, texts), default=0) or 1
+        return fits.Column(column.name, f"{width}A", array=np.array(texts, dtype=f"S{width}"), unit=unit)
+    array = values.to_numpy()
+    code = _FITS_CODES[array.dtype.str[1:]]
+    offset = 2**31 if array.dtype.str[1:] == "u4" else None
+    return fits.Column(column.name, code, array=array, unit=unit, bzero=offset)
+
+
+def _write_pickle(path, frame, columns):
+    with open(path, "wb") as file:
+        pickle.dump(frame, file, protocol=5)

@@ -1,0 +1,85 @@
+"""Light curves: the measurements of each source side by side, ordered by band and time.
+
+The file holds one table sorted by source, band and time, and an index of where each source begins, so
+that the light curve of one source among millions is read without the rest.
+"""
+
+import numpy as np
+import pandas as pd
+
+from sotrplib import store, tables
+
+TABLE = "lightcurves"
+
+
+def build(measurements):
+    """Sort measurements into light curves.
+
+    Parameters
+    ----------
+    measurements : pandas.DataFrame
+        Table ``measurements``; the kinds ``forced`` and ``confirm`` are kept, since ``blind`` ones repeat
+        them at a position of their own.
+
+    Returns
+    -------
+    curves : pandas.DataFrame
+        Table ``measurements`` sorted by source_id, band, time_unix_s (unknown times last) and map_id.
+    index : pandas.DataFrame
+        One row a source, sorted: source_id, first (row of its first measurement) and count.
+    """
+    kept = measurements[measurements["kind"].isin(["forced", "confirm"])]
+    curves = kept.sort_values(["source_id", "band", "time_unix_s", "map_id", "kind"], kind="stable", ignore_index=True)
+    ids, first, count = np.unique(curves["source_id"].to_numpy(dtype="U"), return_index=True, return_counts=True)
+    index = pd.DataFrame({"source_id": ids.astype("U"), "first": first.astype("i8"), "count": count.astype("i8")})
+    return tables.make("measurements", curves), index
+
+
+def write(path, curves, index, attrs=None):
+    """Write light curves and their index, as :func:`build` returns them, to one HDF5 file."""
+    arrays = {f"index/{name}": index[name].to_numpy() for name in ("first", "count")}
+    arrays["index/source_id"] = _encoded(index["source_id"])
+    store.write(path, attrs=attrs, arrays=arrays, frames={TABLE: ("measurements", curves)})
+
+
+def read_index(path):
+    """Index of a light curve file: source_id, first and count, sorted by source_id."""
+    found = store.read_arrays(path, "index")
+    return pd.DataFrame(
+        {"source_id": np.char.decode(found["source_id"], "utf-8"), "first": found["first"], "count": found["count"]}
+    )
+
+
+def read_source(path, source_id):
+    """Light curve of one source, reading only its rows.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Table ``measurements``, sorted by band and time.
+
+    Raises
+    ------
+    KeyError
+        If the file has no such source.
+    """
+    index = read_index(path)
+    row = int(np.searchsorted(index["source_id"].to_numpy(dtype="U"), source_id))
+    if row == len(index) or index["source_id"][row] != source_id:
+        raise KeyError(f"{path}: no light curve of {source_id!r}; it holds {len(index)} sources, see read_index")
+    window = slice(int(index["first"][row]), int(index["first"][row] + index["count"][row]))
+    columns = {name: _decoded(store.read_array(path, f"{TABLE}/{name}", window)) for name in _columns()}
+    return tables.make("measurements", columns)
+
+
+def _columns():
+    return tables.column_names("measurements")
+
+
+def _encoded(texts):
+    values = [text.encode() for text in texts]
+    return np.array(values, dtype=f"S{max(map(len, values), default=1) or 1}")
+
+
+def _decoded(values):
+    return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values

@@ -1,0 +1,170 @@
+"""Fluxes at any position in maps that were filtered before, known sources taken out, window by window.
+
+Only the parts of a map around the positions are read, one at a time, so that memory stays bounded however
+large the map.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sotrplib import crossmatch, geometry, maps, photometry, pointing, store, subtraction, tables
+from sotrplib import template as templates
+
+_TILE = 1024  # pixels; positions in one square of this size are measured in one window
+_MARGIN = 16  # pixels around the reach of the template
+_OVERLAP_FWHM = 4.0  # known sources this close to a position may share its flux
+_MERGED_FWHM = 0.3  # positions closer than this cannot be told apart and are measured one by one
+
+
+@dataclass(frozen=True)
+class MapFiles:
+    """Files of one map: filtered map, pointing model, and forced photometry of the known sources."""
+
+    preprocessed: str
+    pointing: str
+    forced: str
+
+
+def measure_in_map(files, targets, options):
+    """Measure positions in one map.
+
+    Parameters
+    ----------
+    files : MapFiles
+    targets : pandas.DataFrame
+        Columns source_id, ra_deg and dec_deg. A source_id that is not empty is a known source of this map,
+        whose forced photometry is looked up; other positions are measured on the map minus all known sources.
+    options : mapping
+        Section ``forced_photometry`` of the configuration.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Table ``forced``, row by row as ``targets``; NaN and flag NO_DATA where the map does not cover one.
+
+    Raises
+    ------
+    maps.MapError
+        If the file records a failed map.
+    """
+    targets = targets.reset_index(drop=True)
+    forced = store.read_table(files.forced, "forced")
+    model = pointing.from_dict(store.read_attrs(files.pointing)["pointing"])
+    parts = [_look_up(forced, targets[targets["source_id"] != ""])]
+    for window, inside, own in _windows(files.preprocessed, targets[targets["source_id"] == ""], model, options):
+        clean = without_known(maps.read_sky_map(files.preprocessed, window), forced, model)
+        parts.append(_measure(clean, inside, forced, model, options).reindex(own).dropna(subset="flags"))
+    found = pd.concat(parts)
+    missing = _no_data(targets.drop(found.index))
+    return tables.make("forced", pd.concat([found, missing]).loc[targets.index])
+
+
+def _look_up(forced, targets):
+    """Forced photometry of the targets that are known sources, with their index."""
+    rows = forced.drop_duplicates("source_id").set_index("source_id", drop=False)
+    here = targets[targets["source_id"].isin(forced["source_id"])]
+    return rows.loc[here["source_id"]].set_index(here.index)
+
+
+def _no_data(targets):
+    """Rows of the table ``forced`` for targets that the map does not cover."""
+    columns = dict.fromkeys(tables.column_names("forced"), np.nan)
+    columns |= {"source_name": "", "n_blend": 0, "flags": tables.flag("NO_DATA")}
+    return targets.assign(**{name: value for name, value in columns.items() if name not in targets})
+
+
+def _windows(path, targets, model, options):
+    """Windows of the map that hold targets: slices, the targets in them, and the index of those to measure there."""
+    attrs = store.read_attrs(path)
+    if attrs.get("status") == "failed":
+        raise maps.MapError(f"{path}: records a failed map ({attrs.get('reason')}); leave it out")
+    wcs = geometry.text_to_wcs(attrs["wcs"])
+    margin = _margin(path, options)
+    y, x = _pixels(wcs, targets, model)
+    covered = geometry.inside(wcs.array_shape, y, x)
+    targets, y, x = targets[covered], y[covered], x[covered]
+    tile = pd.DataFrame({"y": y // _TILE, "x": x // _TILE})
+    for rows in tile.groupby(["y", "x"]).indices.values():
+        window = tuple(
+            slice(max(int(p[rows].min()) - margin, 0), min(int(p[rows].max()) + margin + 2, n))
+            for p, n in zip((y, x), wcs.array_shape, strict=True)
+        )
+        inside = (y >= window[0].start) & (y < window[0].stop) & (x >= window[1].start) & (x < window[1].stop)
+        yield window, targets[inside], targets.index[rows]
+
+
+def _margin(path, options):
+    """Pixels around a position that decide its flux and flags."""
+    half = (store.list_contents(path)["template/values"][-1] - 1) // 2
+    step = store.read_array(path, "template/step_arcmin").min()
+    return int(max(half, np.ceil(options["near_edge_arcmin"] / step))) + _MARGIN
+
+
+def _pixels(wcs, targets, model):
+    ra, dec = _radec(targets)
+    dra, ddec, *_ = pointing.evaluate(model, ra, dec)
+    return geometry.sky2pix(wcs, *geometry.offset_position(ra, dec, dra, ddec), wcs.array_shape)
+
+
+def without_known(skymap, forced, model):
+    """A map minus its known sources.
+
+    Parameters
+    ----------
+    skymap : maps.SkyMap
+    forced : pandas.DataFrame
+        Table ``forced`` of the map: positions and fluxes; a source without a flux is left in.
+    model : pointing.PointingModel
+        Of the map.
+
+    Returns
+    -------
+    maps.SkyMap
+        With another rho and everything else shared.
+    """
+    place = photometry.expected_positions(skymap, forced["ra_deg"], forced["dec_deg"], model)
+    flux = forced["flux_mjy"].to_numpy()
+    rho = subtraction.subtract_sources(skymap.rho, skymap.kappa, place.y, place.x, flux, skymap.template)
+    return dataclasses.replace(skymap, rho=rho)
+
+
+def _measure(skymap, targets, forced, model, options):
+    """Forced photometry of targets, with their index; those too close to each other one after the other.
+
+    The known sources around them, already taken out of the map, are solved for once more: where a target
+    overlaps one, the flux that was taken out held part of its own.
+    """
+    width = 60 * templates.fwhm_arcmin(skymap.template, skymap.rho.shape[0] // 2)
+    group = crossmatch.groups(targets["ra_deg"], targets["dec_deg"], _MERGED_FWHM * width)
+    turn = pd.Series(group).groupby(group).cumcount().to_numpy()
+    around = _as_catalog(_neighbours(targets, forced, width), "known ")
+    catalog, free = _as_catalog(targets, ""), {**options, "flux_min_mjy": -np.inf}
+    found = [
+        photometry.forced_photometry(skymap, pd.concat([catalog[turn == k], around]), model, free)
+        for k in range(turn.max() + 1)
+    ]
+    found = pd.concat(found)
+    found = found[~found["source_id"].str.startswith("known ")]
+    return found.set_index(found["source_id"].astype(int)).assign(source_id="", source_name="")
+
+
+def _neighbours(targets, forced, width_arcsec):
+    """Known sources near enough to overlap a target, and far enough to be told apart from it."""
+    i, j, sep = crossmatch.match(*_radec(targets), *_radec(forced), _OVERLAP_FWHM * width_arcsec)
+    return forced.iloc[np.setdiff1d(j, j[sep < _MERGED_FWHM * width_arcsec])]
+
+
+def _as_catalog(positions, prefix):
+    """Rows of the table ``catalog``, named by their index, of no known flux."""
+    nothing = dict.fromkeys(("flux_mjy", "flux_err_mjy", "spectral_index"), np.nan)
+    ra, dec = _radec(positions)
+    names = [f"{prefix}{k}" for k in positions.index]
+    own = {"source_id": names, "source_name": names, "ra_deg": ra, "dec_deg": dec, "pos_err_arcsec": 0.0}
+    return tables.make("catalog", nothing | own)
+
+
+def _radec(frame):
+    return frame["ra_deg"].to_numpy(), frame["dec_deg"].to_numpy()

@@ -1,0 +1,353 @@
+"""Sorts what was found in one map into known, moving, noise, flare and transient.
+
+The rules, in the order they are tried; the first that holds gives the class (numbers are options):
+
+moving
+    a moving object, at the time this pixel was observed, lies within ``moving_sigma`` of the joint
+    position error and within ``moving_radius_arcmin`` (from the rim of its disc, for a planet).
+known
+    a catalogue source lies within ``match_sigma`` of the joint position error and within
+    ``match_radius_arcmin``. The joint error of a coordinate is that of the detection, of the
+    object and ``pointing_floor_arcsec`` in quadrature.
+noise
+    a flag of ``reject_flags``; within ``edge_arcmin`` of the edge of the good area; fainter than
+    ``bright_residual_fraction`` of the SNR of a catalogue source or detection within
+    ``bright_radius_fwhm`` (imperfect subtraction, or wings); a shape unlike the template; one of more
+    than ``cluster_n_max`` such detections within ``cluster_radius_arcmin``.
+transient
+    anything else found blindly.
+flare
+    a catalogue source whose forced flux exceeds its catalogue flux by ``flare_sigma`` and by the factor
+    ``flare_ratio_min``. The error of the excess has four parts in quadrature: of the flux, of the
+    calibration (``calibration_err``, a fraction), of the catalogue flux, and of bringing that to this
+    band (``spectral_index_err``).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sotrplib import crossmatch, geometry, tables
+
+_HOUR_S = 3600.0
+_WIDTH_ERR, _ELONGATION_ERR = 0.5, 2.8  # of fwhm_ratio and elongation at SNR 1 (see shapes.measure)
+
+
+@dataclass(frozen=True)
+class MapBand:
+    """What the rules need to know of the map's band: beam, and its frequency over the catalogue's."""
+
+    fwhm_arcmin: float
+    freq_ratio: float = 1.0
+
+
+def sift(detections, forced, catalog, moving, options, *, band):
+    """Give each detection of a map its class, and add the catalogue sources that flare.
+
+    Parameters
+    ----------
+    detections, forced, catalog, moving : pandas.DataFrame
+        Tables of these names; any may have no rows. ``moving`` may hold several times of an object: the one
+        closest to the observation of the detection is propagated with its rates.
+    options : mapping
+        Section ``sift_candidates`` of the configuration.
+    band : MapBand
+        Beam and frequency of the map.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Table ``sifted``: the detections in their order, then the flaring sources (origin ``forced``,
+        detection_id -1). ``matched_name`` is the source_id or the name of the moving object.
+    """
+    blind = detections.reset_index(drop=True)
+    on_source = _match_catalog(blind, forced, catalog, options)
+    on_mover = _match_moving(blind, moving, options)
+    named = on_mover["matched"] | on_source["matched"]
+    noise = _noise_reasons(blind, forced, named, options, band)
+    verdict = pd.DataFrame({"class": "transient", "reason": _unmatched(on_source, options)}, dtype=object)
+    verdict.loc[noise != "", "class"] = "noise"
+    verdict["reason"] = np.where(noise != "", noise, verdict["reason"])
+    verdict = _put_match(verdict, on_source, "known", "catalogue source")
+    verdict = _put_match(verdict, on_mover, "moving", "moving object")
+    match = on_source.where(~on_mover["matched"], on_mover)
+    found = blind.assign(origin="blind", **verdict, **_match_columns(match))
+    flares = _flares(forced, catalog, moving, options, band)
+    return tables.make("sifted", pd.concat([tables.make("sifted", found), flares], ignore_index=True))
+
+
+def flare_significance(forced, options, freq_ratio):
+    """Excess of the forced over the catalogue flux, over its error with all four parts.
+
+    Parameters
+    ----------
+    forced : pandas.DataFrame
+        Table ``forced`` of one map, catalogue flux and error in the band of the map; an error that is not
+        known counts as ``catalog_flux_err_fraction`` of the flux.
+    options : mapping
+        Section ``sift_candidates``.
+    freq_ratio : float
+        Frequency of the map over that of the catalogue.
+
+    Returns
+    -------
+    array, shape (n,)
+    """
+    flux, expected = forced["flux_mjy"].to_numpy(), forced["catalog_flux_mjy"].to_numpy()
+    given = forced["catalog_flux_err_mjy"].to_numpy()
+    catalog_err = np.where(np.isfinite(given), given, options["catalog_flux_err_fraction"] * np.abs(expected))
+    spectral = options["spectral_index_err"] * abs(np.log(freq_ratio)) * expected
+    variance = forced["flux_err_mjy"].to_numpy() ** 2 + (options["calibration_err"] * flux) ** 2
+    return (flux - expected) / np.sqrt(variance + catalog_err**2 + spectral**2)
+
+
+# ---- matches by position ----------------------------------------------------------------------------
+
+
+def _match_catalog(found, forced, catalog, options):
+    radius = 60 * options["match_radius_arcmin"]
+    i, j, _ = crossmatch.match(*_radec(found), *_radec(catalog), radius)
+    targets = catalog.iloc[j].reset_index(drop=True)
+    flux = forced.set_index("source_id")["catalog_flux_mjy"].reindex(targets["source_id"]).to_numpy()
+    sep, sigma = _separation(found.iloc[i], targets, np.nan_to_num(targets["pos_err_arcsec"].to_numpy()), options)
+    best = _closest(len(found), i, sep, sigma, targets["source_id"], flux)
+    return best.assign(matched=best["sigma"] < options["match_sigma"])
+
+
+def _match_moving(found, moving, options):
+    disc = 60 * moving["radius_arcmin"].to_numpy()
+    reach = 60 * options["moving_radius_arcmin"] + disc.max(initial=0) + _longest_path(found, moving)
+    i, j, _ = crossmatch.match(*_radec(found), *_radec(moving), reach)
+    i, j = _closest_in_time(found, moving, i, j)
+    targets = propagate(moving.iloc[j], found["time_unix_s"].to_numpy()[i]).reset_index(drop=True)
+    sep, _ = _separation(found.iloc[i], targets, targets["pos_err_arcsec"].to_numpy(), options)
+    sep, sigma = _separation(
+        found.iloc[i], targets, targets["pos_err_arcsec"].to_numpy(), options, shrink=_rim(sep, disc[j])
+    )
+    near = sep <= 60 * options["moving_radius_arcmin"]
+    names, flux = targets["name"][near], np.full(near.sum(), np.nan)
+    best = _closest(len(found), i[near], sep[near], sigma[near], names, flux)
+    return best.assign(matched=best["sigma"] < options["moving_sigma"])
+
+
+def propagate(moving, time_unix_s):
+    """Moving objects at other times, along their rates.
+
+    Parameters
+    ----------
+    moving : pandas.DataFrame
+        Table ``moving``, one row a wanted position.
+    time_unix_s : array, shape (n,)
+        Wanted times; where NaN the row is returned as it is.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Table ``moving`` with ra_deg, dec_deg and time_unix_s replaced.
+    """
+    time = np.where(np.isfinite(time_unix_s), time_unix_s, moving["time_unix_s"].to_numpy())
+    hours = (time - moving["time_unix_s"].to_numpy()) / _HOUR_S
+    steps = [moving[f"{axis}_rate_arcsec_h"].to_numpy() * hours for axis in ("ra", "dec")]
+    ra, dec = geometry.offset_position(*_radec(moving), *steps)
+    return moving.assign(ra_deg=ra, dec_deg=dec, time_unix_s=time)
+
+
+def _radec(frame):
+    return frame["ra_deg"].to_numpy(), frame["dec_deg"].to_numpy()
+
+
+def _separation(found, targets, target_err, options, *, shrink=1.0):
+    """Separation [arcsec] and its significance; ``shrink`` scales the offsets (to the rim of a disc)."""
+    offsets = np.array(geometry.tangent_offsets(*_radec(found), *_radec(targets))).reshape(2, -1) * shrink
+    floor = target_err**2 + options["pointing_floor_arcsec"] ** 2
+    errors = np.array([found["ra_err_arcsec"].to_numpy(), found["dec_err_arcsec"].to_numpy()])
+    return np.hypot(*offsets), np.hypot(*(offsets / np.sqrt(errors**2 + floor)))
+
+
+def _rim(sep, radius):
+    return np.clip(sep - radius, 0, None) / np.where(sep > 0, sep, 1)
+
+
+def _closest(n, i, sep, sigma, names, flux):
+    """Most significant match of each of ``n`` detections: a row each, NaN and empty where there is none."""
+    order = np.lexsort((np.asarray(names, dtype="U"), sep, sigma, i))
+    rows, first = np.unique(np.asarray(i)[order], return_index=True)
+    pick = order[first]
+    best = pd.DataFrame({"name": pd.Series("", range(n), dtype=object), "sep": np.nan, "sigma": np.nan, "flux": np.nan})
+    best.loc[rows, "name"] = np.asarray(names, dtype=object)[pick]
+    for column, values in (("sep", sep), ("sigma", sigma), ("flux", flux)):
+        best.loc[rows, column] = np.asarray(values, float)[pick]
+    return best
+
+
+def _longest_path(found, moving):
+    """Longest way [arcsec] an object goes between a time in its table and one of the detections'."""
+    times = found["time_unix_s"].to_numpy()
+    times = times[np.isfinite(times)]
+    if not times.size or moving.empty:
+        return 0.0
+    table_times = moving["time_unix_s"].to_numpy()
+    gap = np.maximum(np.abs(times.max() - table_times), np.abs(times.min() - table_times))
+    rate = np.hypot(moving["ra_rate_arcsec_h"].to_numpy(), moving["dec_rate_arcsec_h"].to_numpy())
+    return float((rate * gap).max() / _HOUR_S)
+
+
+def _closest_in_time(found, moving, i, j):
+    """Pairs whose row of the object is its closest in time to the detection; all where that has no time."""
+    order = np.lexsort((moving["time_unix_s"].to_numpy(), moving["name"].to_numpy(dtype="U")))
+    time, name = (moving[column].to_numpy()[order] for column in ("time_unix_s", "name"))
+    middle = np.where(name[1:] == name[:-1], (time[1:] + time[:-1]) / 2, np.nan)
+    first, last = np.empty((2, len(order)))
+    first[order] = np.append(-np.inf, np.where(np.isnan(middle), -np.inf, middle))[: len(order)]
+    last[order] = np.append(np.where(np.isnan(middle), np.inf, middle), np.inf)[: len(order)]
+    seen = found["time_unix_s"].to_numpy()[i]
+    kept = ~((seen < first[j]) | (seen >= last[j]))
+    return i[kept], j[kept]
+
+
+# ---- noise -----------------------------------------------------------------------------------------
+
+
+def _noise_reasons(found, forced, named, options, band):
+    """Why each detection is noise, empty where it is not."""
+    single = _first_reason([_flag_reasons, _edge_reasons, _shape_reasons], found, options)
+    bright = _bright_reasons(found, forced, options, band)
+    reasons = np.where(bright != "", bright, single)
+    return np.where(reasons != "", reasons, _cluster_reasons(found, ~named.to_numpy() & (bright == ""), options))
+
+
+def _first_reason(rules, found, options):
+    reasons = np.full(len(found), "", dtype=object)
+    for rule in rules:
+        reasons = np.where(reasons != "", reasons, rule(found, options))
+    return reasons
+
+
+def _where(bad, text, *columns):
+    """Reasons: ``text`` filled with the columns' values where ``bad``, else empty."""
+    rows = zip(np.asarray(bad), *(np.asarray(column) for column in columns), strict=True)
+    return np.array([text.format(*values) if hit else "" for hit, *values in rows], dtype=object)
+
+
+def _flag_reasons(found, options):
+    hit = found["flags"].to_numpy() & np.uint32(tables.flag(*options["reject_flags"]))
+    names = [", ".join(tables.flag_names(bits)) for bits in hit]
+    return _where(hit > 0, "flagged {}", names)
+
+
+def _edge_reasons(found, options):
+    distance, least = found["edge_distance_arcmin"].to_numpy(), options["edge_arcmin"]
+    return _where(distance < least, "edge: {:.1f}′ from unobserved or masked sky, below " + f"{least:g}′", distance)
+
+
+def _shape_reasons(found, options):
+    """Cuts on shape; those on width and elongation loosened by what noise does to them."""
+    slack = options["shape_slack"] / found["snr"].to_numpy()
+    chi2, chi2_max = found["template_chi2"].to_numpy(), np.full(len(found), options["chi2_max"])
+    width, elongation = found["fwhm_ratio"].to_numpy(), found["elongation"].to_numpy()
+    narrow, wide = options["fwhm_ratio_min"] - _WIDTH_ERR * slack, options["fwhm_ratio_max"] + _WIDTH_ERR * slack
+    longest = options["elongation_max"] + _ELONGATION_ERR * slack
+    rules = [
+        _where(chi2 > chi2_max, "shape: reduced chi2 {:.1f} against the template, above {:.1f}", chi2, chi2_max),
+        _where(width < narrow, "shape: width {:.2f} of the template's, below {:.2f}", width, narrow),
+        _where(width > wide, "shape: width {:.2f} of the template's, above {:.2f}", width, wide),
+        _where(elongation > longest, "shape: elongation {:.2f}, above {:.2f}", elongation, longest),
+    ]
+    return _first_reason([lambda *_, r=reasons: r for reasons in rules], found, options)
+
+
+def _bright_reasons(found, forced, options, band):
+    """Residuals or wings of sources far brighter than the detection."""
+    fraction, radius = options["bright_residual_fraction"], 60 * options["bright_radius_fwhm"] * band.fwhm_arcmin
+    bright = pd.concat(
+        [
+            forced[["source_id", "ra_deg", "dec_deg", "snr"]].rename(columns={"source_id": "name"}),
+            found[["ra_deg", "dec_deg", "snr"]].assign(name=[f"detection {k}" for k in found["detection_id"]]),
+        ]
+    )
+    bright = bright[bright["snr"] * fraction > found["snr"].min()] if len(found) else bright[:0]
+    i, j, sep = crossmatch.match(*_radec(found), *_radec(bright), radius)
+    snr, limit = found["snr"].to_numpy()[i], fraction * bright["snr"].to_numpy()[j]
+    names = bright["name"].to_numpy(dtype=object)[j]
+    text = f"bright neighbour: SNR {{:.1f}} below {fraction:g} of that of {{}} ({{:.0f}}), {{:.1f}}′ away"
+    reasons = np.full(len(found), "", dtype=object)
+    order = np.argsort(-sep, kind="stable")
+    texts = _where(snr < limit, text, snr, names, limit / fraction, sep / 60)[order]
+    rows = np.asarray(i)[order]
+    reasons[rows[texts != ""]] = texts[texts != ""]
+    return reasons
+
+
+def _cluster_reasons(found, counted, options):
+    ra, dec = _radec(found)
+    radius, most = options["cluster_radius_arcmin"], options["cluster_n_max"]
+    i, j, _ = crossmatch.match(ra[counted], dec[counted], ra[counted], dec[counted], 60 * radius)
+    size = np.zeros(len(found), int)
+    size[counted] = np.bincount(i, minlength=int(counted.sum()))
+    return _where(size > most, f"cluster: {{}} detections within {radius:g}′, more than {most}", size)
+
+
+# ---- classes ----------------------------------------------------------------------------------------
+
+
+def _unmatched(nearest, options):
+    none = f"no known source within {options['match_radius_arcmin']:g}′"
+    far = _where(
+        nearest["name"] != "", "{} lies {:.0f}″ away, {:.1f} sigma", *(nearest[k] for k in ("name", "sep", "sigma"))
+    )
+    return np.where(far != "", far, none)
+
+
+def _put_match(verdict, match, name, words):
+    text = words + " {} at {:.1f}″, {:.1f} sigma"
+    reasons = _where(match["matched"], text, match["name"], match["sep"], match["sigma"])
+    hit = match["matched"].to_numpy()
+    return pd.DataFrame(
+        {"class": np.where(hit, name, verdict["class"]), "reason": np.where(hit, reasons, verdict["reason"])}
+    )
+
+
+def _match_columns(match):
+    hit = match["matched"].to_numpy(dtype=bool)
+    return {
+        "matched_name": np.where(hit, match["name"], ""),
+        "matched_sep_arcsec": np.where(hit, match["sep"].to_numpy(float), np.nan),
+        "catalog_flux_mjy": np.where(hit, match["flux"].to_numpy(float), np.nan),
+    }
+
+
+def _flares(forced, catalog, moving, options, band):
+    """Rows of the table ``sifted`` for the catalogue sources that flare."""
+    sigma = flare_significance(forced, options, band.freq_ratio)
+    ratio_exceeded = forced["flux_mjy"] > options["flare_ratio_min"] * forced["catalog_flux_mjy"]
+    bad = (forced["flags"] & np.uint32(tables.flag(*options["flare_reject_flags"]))) > 0
+    near_edge = forced["edge_distance_arcmin"] < options["edge_arcmin"]
+    picked = forced.assign(sigma=sigma)[(sigma > options["flare_sigma"]) & ratio_exceeded & ~bad & ~near_edge]
+    picked = picked.sort_values("source_id", ignore_index=True)
+    errors = catalog.drop_duplicates("source_id").set_index("source_id")["pos_err_arcsec"].reindex(picked["source_id"])
+    rows = _flare_rows(picked, np.nan_to_num(errors.to_numpy(float)))
+    on_mover = _match_moving(rows, moving, options)
+    verdict = _put_match(rows[["class", "reason"]], on_mover, "moving", "on a known source: moving object")
+    hit = on_mover["matched"].to_numpy(dtype=bool)
+    rows = rows.assign(**verdict, matched_name=np.where(hit, on_mover["name"], rows["matched_name"]))
+    return tables.make("sifted", rows)
+
+
+def _flare_rows(forced, pos_err):
+    text = "{:.1f} mJy where the catalogue has {:.1f}: {:.1f} times, {:.1f} sigma with both errors"
+    flux, expected = forced["flux_mjy"].to_numpy(), forced["catalog_flux_mjy"].to_numpy()
+    with np.errstate(divide="ignore"):
+        ratio = flux / expected
+    shared = [n for n in tables.column_names("sifted") if n in forced and n not in ("source_id", "source_name")]
+    fixed = {"detection_id": -1, "origin": "forced", "class": "flare", "n_pixels": 0, "matched_sep_arcsec": 0.0}
+    unknown = {"template_chi2": np.nan, "fwhm_ratio": np.nan, "elongation": np.nan}
+    return forced[shared].assign(
+        **fixed,
+        **unknown,
+        ra_err_arcsec=pos_err,
+        dec_err_arcsec=pos_err,
+        snr_peak=forced["snr"],
+        reason=_where(np.ones(len(forced), bool), text, flux, expected, ratio, forced["sigma"]),
+        matched_name=forced["source_id"],
+    )

@@ -1,0 +1,120 @@
+"""Exports: every format gives the numbers back, and equal tables give equal bytes."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+from sotrplib import exports, tables
+
+
+def filled(schema, n=5):
+    """A table of any schema with NaN, text beyond ASCII and large flags in it."""
+    makers = {
+        "str": lambda k: [f"{k} {i} ′" for i in range(n)],
+        "f8": lambda k: np.where(np.arange(n) == 1, np.nan, np.arange(n) / 3),
+        "bool": lambda k: np.arange(n) % 2 == 0,
+        "u4": lambda k: np.full(n, 2**32 - 1),
+    }
+    default = lambda k: np.arange(n)  # noqa: E731
+    return tables.make(schema, {c.name: makers.get(c.dtype, default)(c.name) for c in tables.SCHEMAS[schema]})
+
+
+READERS = {
+    ".parquet": pd.read_parquet,
+    ".csv": pd.read_csv,
+    ".pkl": pd.read_pickle,
+    ".fits": lambda path: Table.read(path).to_pandas(),
+}
+
+
+@pytest.mark.parametrize("suffix", READERS)
+@pytest.mark.parametrize("schema", ["measurements", "sources", "candidates", "maps"])
+def test_numbers_come_back(tmp_path, suffix, schema):
+    """Numbers written in any format read back equal."""
+    frame, path = filled(schema), tmp_path / f"{schema}{suffix}"
+    exports.export(path, frame, tables.SCHEMAS[schema])
+    found = READERS[suffix](path)
+    assert list(found.columns) == list(frame.columns)
+    for column in tables.SCHEMAS[schema]:
+        if column.dtype != "str":
+            np.testing.assert_array_equal(found[column.name].to_numpy(), frame[column.name].to_numpy())
+        elif suffix != ".fits":
+            assert found[column.name].tolist() == frame[column.name].tolist()
+
+
+@pytest.mark.parametrize("suffix", READERS)
+def test_empty_tables_are_written(tmp_path, suffix):
+    """A table without rows keeps its columns in every format."""
+    path = tmp_path / f"empty{suffix}"
+    exports.export(path, tables.empty("candidates"), tables.SCHEMAS["candidates"])
+    found = READERS[suffix](path)
+    assert len(found) == 0 and list(found.columns) == tables.column_names("candidates")
+
+
+def test_units_stand_in_fits_and_parquet(tmp_path):
+    """Units and descriptions are in the FITS header and in the Parquet schema."""
+    frame, columns = filled("sources"), tables.SCHEMAS["sources"]
+    for suffix in (".fits", ".parquet"):
+        exports.export(tmp_path / f"s{suffix}", frame, columns)
+    header = fits.getheader(tmp_path / "s.fits", 1)
+    assert (header["TTYPE3"], header["TUNIT3"], header["TCOMM3"]) == ("ra_deg", "deg", "right ascension, 0 to 360")
+    assert "TUNIT1" not in header
+    field = pq.read_schema(tmp_path / "s.parquet").field("dec_deg")
+    assert field.metadata == {b"unit": b"deg", b"description": b"declination"}
+
+
+def test_fits_passes_verification(tmp_path):
+    """The FITS file meets the standard, text beyond ASCII included."""
+    exports.export(tmp_path / "m.fits", filled("maps"), tables.SCHEMAS["maps"])
+    with fits.open(tmp_path / "m.fits") as hdus:
+        hdus.verify("exception")
+        assert hdus[1].data["map_id"][0] == "map_id 0 \\u2032"
+
+
+def test_equal_tables_give_equal_bytes(tmp_path):
+    """Another process with another hash seed writes the same bytes in every format."""
+    code = (
+        "import sys; from test_exports import READERS, filled; from sotrplib import exports, tables;"
+        "[exports.export(sys.argv[1] + s, filled('measurements'), tables.SCHEMAS['measurements']) for s in READERS]"
+    )
+    path = [os.path.dirname(__file__), os.path.dirname(os.path.dirname(__file__))]
+    environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(path)}
+    subprocess.run([sys.executable, "-c", code, tmp_path / "other"], check=True, env=environment)
+    for suffix in READERS:
+        exports.export(tmp_path / f"own{suffix}", filled("measurements"), tables.SCHEMAS["measurements"])
+        assert (tmp_path / f"own{suffix}").read_bytes() == (tmp_path / f"other{suffix}").read_bytes()
+
+
+def test_wide_sources_have_the_bands_side_by_side(tmp_path):
+    """A source measured in one band of two has numbers there and NaN in the other."""
+    sources = filled("sources", 2).assign(source_id=["a", "b"])
+    columns = {c.name: [1.0, 2.0, 3.0] for c in tables.SCHEMAS["source_bands"]}
+    columns |= {"source_id": ["b", "a", "b"], "band": ["f090", "f150", "f150"]}
+    frame, described = exports.wide_sources(sources, tables.make("source_bands", columns))
+    np.testing.assert_array_equal(frame["mean_flux_f090_mjy"], [np.nan, 1])
+    np.testing.assert_array_equal(frame["mean_flux_err_f150_mjy"], [2, 3])
+    assert [c.name for c in described] == list(frame.columns)
+    assert {c.unit for c in described if "f090" in c.name} == {"mJy"}
+    exports.export(tmp_path / "sources.fits", frame, described)
+
+
+def test_wide_sources_without_any_band():
+    """No measurements leave the columns of the plain table."""
+    frame, _ = exports.wide_sources(tables.empty("sources"), tables.empty("source_bands"))
+    assert list(frame.columns) == tables.column_names("sources")
+
+
+def test_wrong_requests_are_refused(tmp_path):
+    """An unknown format and columns of another table are errors that name the file, and leave none behind."""
+    with pytest.raises(ValueError, match="cannot export to '.xls'"):
+        exports.export(tmp_path / "a.xls", filled("maps"), tables.SCHEMAS["maps"])
+    with pytest.raises(ValueError, match="a.csv: the table has columns"):
+        exports.export(tmp_path / "a.csv", filled("maps"), tables.SCHEMAS["sources"])
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,84 @@
+"""Light curves: order, index and reading one source."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sotrplib import lightcurves, tables
+
+
+def measurements(rng, n=200, n_sources=9):
+    """Shuffled measurements of a few sources in two bands."""
+    columns = {name: rng.normal(size=n) for name in tables.column_names("measurements")}
+    columns |= {
+        "map_id": [f"map_{k:03d}" for k in range(n)],
+        "source_id": rng.integers(0, n_sources, n).astype(str),
+        "source_name": "µ",
+        "kind": "forced",
+        "array": "i1",
+        "band": rng.choice(["f090", "f150"], n),
+        "time_unix_s": rng.uniform(1.7e9, 1.8e9, n),
+        "flags": rng.integers(0, 9, n),
+    }
+    return tables.make("measurements", columns)
+
+
+def test_curves_are_sorted_and_indexed(rng):
+    """Each source's rows stand together, by band and time, where the index says."""
+    frame = measurements(rng)
+    curves, index = lightcurves.build(frame)
+    assert index["count"].sum() == len(curves) == len(frame)
+    for row in index.itertuples():
+        part = curves.iloc[row.first : row.first + row.count]
+        assert set(part["source_id"]) == {row.source_id}
+        assert list(zip(part["band"], part["time_unix_s"], strict=True)) == sorted(
+            zip(part["band"], part["time_unix_s"], strict=True)
+        )
+
+
+def test_order_of_measurements_does_not_matter(rng):
+    """Shuffled measurements give the same light curves."""
+    frame = measurements(rng)
+    shuffled = frame.sample(frac=1, random_state=1)
+    pd.testing.assert_frame_equal(lightcurves.build(frame)[0], lightcurves.build(shuffled)[0])
+
+
+def test_one_source_reads_back_alone(rng, tmp_path):
+    """Every source's light curve reads back equal to its rows in the table."""
+    curves, index = lightcurves.build(measurements(rng))
+    lightcurves.write(tmp_path / "lc.h5", curves, index, {"what": "test"})
+    for source_id in index["source_id"]:
+        expected = curves[curves["source_id"] == source_id].reset_index(drop=True)
+        pd.testing.assert_frame_equal(lightcurves.read_source(tmp_path / "lc.h5", source_id), expected)
+
+
+def test_unknown_source_is_named(rng, tmp_path):
+    """Asking for a source that is not there raises an error that names it."""
+    lightcurves.write(tmp_path / "lc.h5", *lightcurves.build(measurements(rng)))
+    with pytest.raises(KeyError, match="no light curve of 'zz'; it holds 9 sources"):
+        lightcurves.read_source(tmp_path / "lc.h5", "zz")
+
+
+def test_blind_measurements_stay_out(rng):
+    """Blind detections are no part of a light curve; confirming measurements are."""
+    frame = measurements(rng, 4).assign(kind=["forced", "blind", "confirm", "blind"])
+    curves, _ = lightcurves.build(frame)
+    assert sorted(curves["kind"]) == ["confirm", "forced"]
+
+
+def test_empty_table_makes_an_empty_file(tmp_path):
+    """No measurements give a file with an empty index and an empty table."""
+    curves, index = lightcurves.build(tables.empty("measurements"))
+    lightcurves.write(tmp_path / "lc.h5", curves, index)
+    assert len(lightcurves.read_index(tmp_path / "lc.h5")) == 0
+    with pytest.raises(KeyError, match="holds 0 sources"):
+        lightcurves.read_source(tmp_path / "lc.h5", "a")
+
+
+def test_equal_curves_give_equal_bytes(rng, tmp_path):
+    """The file depends on the measurements alone."""
+    built = lightcurves.build(measurements(rng))
+    for name in ("a.h5", "b.h5"):
+        lightcurves.write(tmp_path / name, *built)
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+    assert np.all(built[1]["count"] > 0)
