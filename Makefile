@@ -1,18 +1,18 @@
 # Every target runs in .venv, which is made from requirements.lock when first needed.
 SHELL := bash
 .DEFAULT_GOAL := help
+.SILENT:
 .PHONY: help env demo test bench report lint format lock clean
 
 # The first Python >= 3.11 on PATH that starts and can make an environment; or `make env PYTHON=...`.
-PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do type -aP $$name; done \
-	| grep -v '^$(CURDIR)/.venv/' | while read -r path; do \
-	"$$path" -c 'import sys, venv$(if $(UV),,, ensurepip); sys.exit(sys.version_info < (3, 11))' \
-	2>/dev/null && echo "$$path" && break; done)
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do type -aP $$name; done | while read -r path; do \
+	"$$path" -c 'import sys, venv$(if $(UV),,, ensurepip); \
+		sys.exit(sys.version_info < (3, 11) or print(sys._base_executable))' 2>/dev/null && break; done)
 UV := $(shell type -P uv)
 NO_PYTHON := no Python >= 3.11 with venv and ensurepip on PATH: install one (Debian: python3-venv), \
 	or install uv, or name one: make env PYTHON=/path/to/python3
 
-INSTALL = $(if $(UV),"$(UV)" pip install --python .venv/bin/python,.venv/bin/python -m pip install \
+INSTALL = $(if $(UV),"$(UV)" pip install --compile-bytecode --python .venv/bin/python,.venv/bin/python -m pip install \
 	--disable-pip-version-check) --quiet --no-deps
 RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONPATH="$(CURDIR)" .venv/bin/python
 WORKFLOW_FILES := Snakefile rules
@@ -20,21 +20,21 @@ export OMP_NUM_THREADS ?= 2
 export UV_SYSTEM_CERTS ?= true
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: .venv/installed ## the environment .venv, from requirements.lock (uv where present, else pip)
 
 .venv/installed: requirements.lock
-	@python='$(PYTHON)'; [ -n "$$python" ] || { echo '$(NO_PYTHON)' >&2; exit 1; }; \
+	python='$(PYTHON)'; [ -n "$$python" ] || { echo '$(NO_PYTHON)' >&2; exit 1; }; \
 	echo "Making .venv with $$python and $(if $(UV),uv,pip), a few minutes at first ..."; \
 	rm -rf .venv && $(if $(UV),"$(UV)" venv --quiet --python "$$python" .venv,"$$python" -m venv .venv)
-	@$(INSTALL) --require-hashes -r requirements.lock
-	@$(INSTALL) --no-build-isolation --editable .
-	@touch $@
+	$(INSTALL) --require-hashes -r requirements.lock
+	$(INSTALL) --no-build-isolation --editable .
+	touch $@
 
 demo: env ## simulate a few nights, run the whole workflow on them, print found beside injected
-	@$(RUN) -m snakemake --cores all
-	@$(RUN) -m sotrplib.cli demo-summary
+	$(RUN) -m snakemake --cores all
+	$(RUN) -m sotrplib.cli demo-summary
 
 test: lint ## lint, then all tests
 	$(RUN) -m pytest
@@ -60,6 +60,6 @@ lock: ## requirements.lock anew from pyproject.toml (needs uv; LOCK_FLAGS=--upgr
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 		--no-header --quiet $(LOCK_FLAGS) --output-file requirements.lock
 
-clean: ## delete results, logs and caches; .venv stays
-	rm -rf results logs benchmarks .snakemake .pytest_cache .ruff_cache .hypothesis build dist
+clean: ## delete results and caches; .venv stays
+	rm -rf results .snakemake .pytest_cache .ruff_cache .hypothesis build dist
 	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -95,6 +95,13 @@ def read_table(path, group, columns=None):
         return pd.DataFrame({name: _read_column(found[name]) for name in names})
 
 
+def read_units(path, group):
+    """Unit of every column of a table, by name."""
+    with _open(path) as file:
+        found = file[_existing(file, group)]
+        return {name: found[name].attrs["unit"] for name in found.attrs["columns"]}
+
+
 def list_contents(path):
     """Names of all groups and datasets, sorted, with the shape of the datasets (None for a group)."""
     names = {}

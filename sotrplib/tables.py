@@ -208,6 +208,25 @@ n_forced | i4 | 1 | catalogue sources measured
 n_detections | i4 | 1 | blind detections
 n_candidates | i4 | 1 | detections that were not known, moving or noise
 """),
+    "truth": _columns("""
+name | str | 1 | name of the simulated object; its name in the catalogue if it is there
+class | str | 1 | known, variable (known, with a flare), transient, new_source, artefact or moving
+ra_deg | f8 | deg | right ascension, 0 to 360; of a moving object at time_unix_s
+dec_deg | f8 | deg | declination; of a moving object at time_unix_s
+flux_mjy | f8 | mJy | steady flux at freq_ghz
+peak_mjy | f8 | mJy | flux at freq_ghz that a flare adds at its peak
+freq_ghz | f8 | GHz | frequency the fluxes are given at
+spectral_index | f8 | 1 | alpha of flux ~ frequency**alpha
+time_unix_s | f8 | s | UTC of the peak, unix seconds
+rise_s | f8 | s | e-folding time of the flare before its peak
+decay_s | f8 | s | e-folding time of the flare after its peak
+ra_rate_arcsec_h | f8 | arcsec/h | motion along RA (times cos dec)
+dec_rate_arcsec_h | f8 | arcsec/h | motion along Dec
+in_catalog | bool | 1 | whether it is in the catalogue of known sources
+array | str | 1 | the only detector array that sees it; empty for all
+band | str | 1 | the only band it is seen in; empty for all
+shape | str | 1 | point (seen through the beam), pixel (one pixel) or trail (a line of pixels along the scan)
+"""),
 }
 
 FLAGS = {

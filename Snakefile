@@ -1,0 +1,36 @@
+# From depth-1 maps to one catalogue of measured sources, light curves and transient candidates.
+#
+#   snakemake --cores all                                   the simulated nights of config/config.yaml
+#   snakemake --cores all --configfile mine.yaml            your maps: see config/README.md
+#
+# Every rule calls scripts/<rule>.py and reads the section of the configuration that has its name.
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/simulate.smk"
+include: "rules/preprocess.smk"
+include: "rules/photometry.smk"
+include: "rules/detection.smk"
+include: "rules/catalogs.smk"
+include: "rules/report.smk"
+
+
+localrules:
+    all,
+    dump_config,
+    check_maps,
+
+
+rule all:
+    default_target: True
+    input:
+        per_map=every("sifted"),
+        catalogs=CATALOGS,
+        checked="results/maps_checked.txt",

@@ -1,0 +1,82 @@
+# All maps together: candidates confirmed or not, one catalogue, light curves, exports.
+
+
+rule confirm_candidates:
+    input:
+        maps=every("preprocessed"),
+        pointing=every("pointing"),
+        forced=every("forced_photometry"),
+        sifted=every("sifted"),
+    output:
+        candidates="results/catalogs/candidates.h5",
+    params:
+        options=config["confirm_candidates"],
+        photometry=config["forced_photometry"],
+        code=code("confirm_candidates"),
+    log:
+        "results/logs/confirm_candidates.log",
+    benchmark:
+        "results/benchmarks/confirm_candidates.tsv"
+    conda:
+        "../envs/sotrp.yaml"
+    script:
+        "../scripts/confirm_candidates.py"
+
+
+rule merge_catalogs:
+    input:
+        maps=every("preprocessed"),
+        pointing=every("pointing"),
+        forced=every("forced_photometry"),
+        detections=every("detections"),
+        sifted=every("sifted"),
+        candidates="results/catalogs/candidates.h5",
+    output:
+        catalog="results/catalogs/catalog.h5",
+    params:
+        options=config["merge_catalogs"],
+        code=code("merge_catalogs"),
+    log:
+        "results/logs/merge_catalogs.log",
+    benchmark:
+        "results/benchmarks/merge_catalogs.tsv"
+    conda:
+        "../envs/sotrp.yaml"
+    script:
+        "../scripts/merge_catalogs.py"
+
+
+rule build_lightcurves:
+    input:
+        catalog="results/catalogs/catalog.h5",
+    output:
+        lightcurves="results/lightcurves/lightcurves.h5",
+    params:
+        options=config["build_lightcurves"],
+        code=code("build_lightcurves"),
+    log:
+        "results/logs/build_lightcurves.log",
+    benchmark:
+        "results/benchmarks/build_lightcurves.tsv"
+    conda:
+        "../envs/sotrp.yaml"
+    script:
+        "../scripts/build_lightcurves.py"
+
+
+rule export_catalogs:
+    input:
+        catalog="results/catalogs/catalog.h5",
+    output:
+        EXPORTS,
+    params:
+        options=config["export_catalogs"],
+        code=code("export_catalogs"),
+    log:
+        "results/logs/export_catalogs.log",
+    benchmark:
+        "results/benchmarks/export_catalogs.tsv"
+    conda:
+        "../envs/sotrp.yaml"
+    script:
+        "../scripts/export_catalogs.py"

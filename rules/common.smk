@@ -1,0 +1,152 @@
+# Everything in Python that the rules need: the checked configuration, the list of maps, input functions, targets.
+
+import os
+from functools import cache
+from pathlib import Path
+
+from sotrplib import beams, configuration, mapindex, provenance
+
+DIGESTS = ".snakemake/sotrp/digests"
+os.environ.update(PYTHONPATH=workflow.basedir)  # scripts import the library beside this workflow, whatever is installed
+
+
+wildcard_constraints:
+    map_id=mapindex.MAP_ID,
+
+
+def locate(path):
+    """Path of a file that is in the working directory or, if it is not there, comes with the workflow."""
+    shipped = Path(workflow.basedir, path)
+    return str(shipped) if shipped.exists() and not Path(path).exists() else path
+
+
+def load_schema():
+    """The schema of the configuration."""
+    return configuration.read_yaml(Path(workflow.basedir, "config", "schemas", "config.schema.yaml"))
+
+
+def list_maps(options):
+    """Rows of the map table, or of a directory of depth-1 maps, by map_id."""
+    if options["kind"] == "directory":
+        rows = mapindex.discover_depth1(options["directory"], options["instrument"])
+    else:
+        rows = mapindex.read_map_table(locate(options["table"]), config["data_dir"])
+    return {row["map_id"]: row for row in rows}
+
+
+config.update(configuration.resolve(config, load_schema()))
+MAPS = list_maps(config["maps"])
+INSTRUMENTS = locate(config["instruments"])
+
+
+# Files from outside are inputs whose time stamps do not count (`ancient`); a digest of their bytes among the
+# parameters makes a job run again. Simulated files are made by rules and followed like any other output.
+
+
+def is_made(path):
+    """Whether a path is written by a rule of this workflow."""
+    return Path(path).parts[:1] == ("results",)
+
+
+def map_row(wildcards):
+    """Row of the map table."""
+    if wildcards.map_id not in MAPS:
+        raise ValueError(f"{wildcards.map_id}: no such map in the map table or directory; known: {list(MAPS)[:5]} ...")
+    return MAPS[wildcards.map_id]
+
+
+def named_files(wildcards):
+    row = map_row(wildcards)
+    return [row[key] for key in mapindex.PATHS if row[key]]
+
+
+def given_files(wildcards):
+    """Files of a map that come from outside and exist: a missing one fails its map, not the run."""
+    return [path for path in named_files(wildcards) if not is_made(path) and Path(path).exists()]
+
+
+def made_files(wildcards):
+    """Files of a map that a rule makes."""
+    return [path for path in named_files(wildcards) if is_made(path)]
+
+
+def map_digest(wildcards):
+    """Digest of the bytes of a map's files from outside."""
+    paths = [path for path in named_files(wildcards) if not is_made(path)]
+    cache_file = Path(DIGESTS, f"{wildcards.map_id}.json")
+    return provenance.inputs_digest(paths, cache_file, config["maps"]["digest"]) if paths else ""
+
+
+@cache
+def file_digest(path):
+    """Digest of the bytes of one file from outside that many jobs share; empty for a file that a job makes."""
+    return "" if is_made(path) else provenance.shared_digest(path, DIGESTS)
+
+
+def shared_digests(wildcards, input):
+    """Digests of the inputs of a job that are named `shared`."""
+    return [file_digest(path) for path in input.get("shared", [])]
+
+
+def code(rule):
+    """Digest of the library's modules that a rule's script imports, so that an edit runs what uses them again."""
+    return provenance.code_digest(Path(workflow.basedir, "scripts", f"{rule}.py"))
+
+
+@cache
+def instruments():
+    return beams.load_instruments(INSTRUMENTS)
+
+
+def own_beam(wildcards):
+    """What the configuration says of the beam of a map's band, as a dict of one or no entry."""
+    band = map_row(wildcards)["band"]
+    return {band: config["beams"][band]} if band in config["beams"] else {}
+
+
+def beam_files(wildcards):
+    """Beam profile of a map's band, if it has one; a band that is not known fails its map, not the run."""
+    row = map_row(wildcards)
+    try:
+        band = beams.band_info(instruments(), row["instrument"], row["array"], row["band"], own_beam(wildcards))
+    except beams.BeamError:
+        return []
+    return outside([band.profile_path])
+
+
+def filter_files(wildcards):
+    """Files from outside that the filtering of a map reads besides the map itself."""
+    kernels = PLANETS["kernels"] if PLANETS["planets"] else []
+    return beam_files(wildcards) + outside([config["preprocess_map"]["galaxy_mask"], *kernels])
+
+
+def outside(paths):
+    """Those of the paths that are given and do not come from a rule; one that does not exist stops the run."""
+    return [path for path in paths if path and not is_made(path)]
+
+
+def every(stage):
+    """Files of one stage for all maps."""
+    return [f"results/{stage}/{map_id}.h5" for map_id in MAPS]
+
+
+def exports(formats):
+    """Files of the exported tables."""
+    suffixes = {"parquet": "parquet", "csv": "csv", "fits": "fits", "pickle": "pkl"}
+    names = ("measurements", "sources", "candidates", "maps")
+    return [f"results/exports/{name}.{suffixes[form]}" for form in formats for name in names]
+
+
+CATALOG_PATH = config["catalog"]["path"]
+CATALOG_INPUT = CATALOG_PATH if is_made(CATALOG_PATH) else ancient(CATALOG_PATH)
+EPHEMERIDES = config["ephemerides"]
+PLANETS = {key: EPHEMERIDES[key] for key in ("planets", "kernels")}
+MOVING_FILES = [*EPHEMERIDES["kernels"], EPHEMERIDES["elements"], *EPHEMERIDES["tables"]]
+EXPORTS = exports(config["export_catalogs"]["formats"])
+CATALOGS = [
+    "results/catalogs/catalog.h5",
+    "results/lightcurves/lightcurves.h5",
+    "results/run_config.yaml",
+    "results/report.html",
+    *EXPORTS,
+]

@@ -1,0 +1,46 @@
+# What the maps hold besides the known sources, sorted into known, flare, transient, moving and noise.
+
+
+rule find_sources:
+    input:
+        map="results/preprocessed/{map_id}.h5",
+        pointing="results/pointing/{map_id}.h5",
+        forced="results/forced_photometry/{map_id}.h5",
+    output:
+        detections="results/detections/{map_id}.h5",
+    params:
+        options=config["find_sources"],
+        code=code("find_sources"),
+    log:
+        "results/logs/find_sources/{map_id}.log",
+    benchmark:
+        "results/benchmarks/find_sources/{map_id}.tsv"
+    conda:
+        "../envs/sotrp.yaml"
+    script:
+        "../scripts/find_sources.py"
+
+
+rule sift_candidates:
+    input:
+        map="results/preprocessed/{map_id}.h5",
+        forced="results/forced_photometry/{map_id}.h5",
+        detections="results/detections/{map_id}.h5",
+        catalog="results/inputs/catalog.h5",
+        shared=ancient(outside(MOVING_FILES)),
+        made=[path for path in MOVING_FILES if is_made(path)],
+    output:
+        sifted="results/sifted/{map_id}.h5",
+    params:
+        options=config["sift_candidates"],
+        ephemerides=EPHEMERIDES,
+        digests=shared_digests,
+        code=code("sift_candidates"),
+    log:
+        "results/logs/sift_candidates/{map_id}.log",
+    benchmark:
+        "results/benchmarks/sift_candidates/{map_id}.tsv"
+    conda:
+        "../envs/sotrp.yaml"
+    script:
+        "../scripts/sift_candidates.py"

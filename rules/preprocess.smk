@@ -1,0 +1,48 @@
+# From the maps and the catalogue as given to one form: rho, kappa, time and mask of each map, one table of known sources.
+
+
+rule read_catalog:
+    input:
+        catalog=CATALOG_INPUT,
+    output:
+        catalog="results/inputs/catalog.h5",
+    params:
+        options=config["catalog"],
+        digest=file_digest(CATALOG_PATH),
+        code=code("read_catalog"),
+    log:
+        "results/logs/read_catalog.log",
+    benchmark:
+        "results/benchmarks/read_catalog.tsv"
+    conda:
+        "../envs/sotrp.yaml"
+    script:
+        "../scripts/read_catalog.py"
+
+
+rule preprocess_map:
+    input:
+        given=ancient(given_files),
+        made=made_files,
+        instruments=INSTRUMENTS,
+        shared=ancient(filter_files),
+    output:
+        map="results/preprocessed/{map_id}.h5",
+    params:
+        row=map_row,
+        box=config["maps"]["box"],
+        box_margin_arcmin=config["maps"]["box_margin_arcmin"],
+        beams=own_beam,
+        options=config["preprocess_map"],
+        ephemerides=PLANETS,
+        digest=map_digest,
+        digests=shared_digests,
+        code=code("preprocess_map"),
+    log:
+        "results/logs/preprocess_map/{map_id}.log",
+    benchmark:
+        "results/benchmarks/preprocess_map/{map_id}.tsv"
+    conda:
+        "../envs/sotrp.yaml"
+    script:
+        "../scripts/preprocess_map.py"

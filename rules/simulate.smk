@@ -1,0 +1,67 @@
+# A simulated sky: known sources, transients and a moving object, and the maps of the map table under results/simulated.
+
+
+rule simulate_truth:
+    input:
+        objects=locate(config["simulate"]["objects"]),
+    output:
+        truth="results/simulated/truth.h5",
+    params:
+        options=config["simulate"],
+        seed=config["seed"],
+        code=code("simulate_truth"),
+    log:
+        "results/logs/simulate_truth.log",
+    benchmark:
+        "results/benchmarks/simulate_truth.tsv"
+    conda:
+        "../envs/sotrp.yaml"
+    script:
+        "../scripts/simulate_truth.py"
+
+
+rule simulate_catalog:
+    input:
+        truth="results/simulated/truth.h5",
+    output:
+        catalog="results/simulated/catalog.csv",
+        ephemeris="results/simulated/ephemeris.csv",
+    params:
+        options=config["simulate"],
+        seed=config["seed"],
+        code=code("simulate_catalog"),
+    log:
+        "results/logs/simulate_catalog.log",
+    benchmark:
+        "results/benchmarks/simulate_catalog.tsv"
+    conda:
+        "../envs/sotrp.yaml"
+    script:
+        "../scripts/simulate_catalog.py"
+
+
+rule simulate_map:
+    input:
+        truth="results/simulated/truth.h5",
+        instruments=INSTRUMENTS,
+        shared=ancient(beam_files),
+    output:
+        signal="results/simulated/{map_id}_map.fits",
+        ivar="results/simulated/{map_id}_ivar.fits",
+        time="results/simulated/{map_id}_time.fits",
+        info="results/simulated/{map_id}_info.hdf",
+    params:
+        row=map_row,
+        options=config["simulate"],
+        seed=config["seed"],
+        beams=own_beam,
+        digests=shared_digests,
+        code=code("simulate_map"),
+    log:
+        "results/logs/simulate_map/{map_id}.log",
+    benchmark:
+        "results/benchmarks/simulate_map/{map_id}.tsv"
+    conda:
+        "../envs/sotrp.yaml"
+    script:
+        "../scripts/simulate_map.py"

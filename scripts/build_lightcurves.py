@@ -1,0 +1,12 @@
+"""Sort the measurements of every source into its light curve."""
+
+from sotrplib import lightcurves, logs, provenance, store
+
+
+def main(job):
+    curves, index = lightcurves.build(store.read_table(job.input.catalog, "measurements"))
+    lightcurves.write(job.output.lightcurves, curves, index, {"provenance": provenance.job_record(job)})
+
+
+with logs.capture(snakemake.log[0]):
+    main(snakemake)

@@ -1,0 +1,30 @@
+"""Join the detections of all maps into events, and measure each event in every map that covers it."""
+
+from sotrplib import association, catalogs, confirmation, logs, provenance, revisits, store
+
+
+def main(job):
+    options = job.params.options
+    maps = catalogs.read_maps(job.input.maps, job.input.sifted)
+    lists = zip(job.input.maps, job.input.pointing, job.input.forced, strict=True)
+    files = dict(zip(maps["map_id"], (revisits.MapFiles(*paths) for paths in lists), strict=True))
+
+    def measure(map_id, targets):
+        return revisits.measure_in_map(files[map_id], targets, job.params.photometry)
+
+    sifted, moving = (catalogs.read_stacked(job.input.sifted, name, maps) for name in ("sifted", "moving"))
+    events = association.associate(sifted, options)
+    found = association.summarize(sifted, events, options)
+    usable = maps[maps["status"] == "ok"]
+    candidates, confirm = confirmation.confirm(found, measure, usable, options, moving=moving)
+    blind = catalogs.blind_measurements(sifted, events, candidates)
+    measurements = catalogs.merge_measurements([confirm, blind])
+    store.write(
+        job.output.candidates,
+        attrs={"provenance": provenance.job_record(job)},
+        frames={"candidates": ("candidates", candidates), "measurements": ("measurements", measurements)},
+    )
+
+
+with logs.capture(snakemake.log[0]):
+    main(snakemake)

@@ -1,0 +1,19 @@
+"""Write the tables of the merged catalogue for other programs."""
+
+from pathlib import Path
+
+from sotrplib import exports, logs, store, tables
+
+TABLES = ("measurements", "candidates", "maps")
+
+
+def main(job):
+    frames = {name: (store.read_table(job.input.catalog, name), tables.SCHEMAS[name]) for name in TABLES}
+    sources, source_bands = (store.read_table(job.input.catalog, name) for name in ("sources", "source_bands"))
+    frames["sources"] = exports.wide_sources(sources, source_bands)
+    for path in job.output:
+        exports.export(path, *frames[Path(path).stem])
+
+
+with logs.capture(snakemake.log[0]):
+    main(snakemake)

@@ -1,0 +1,26 @@
+"""Filter one map: rho, kappa, time and mask in the one form that all later stages read."""
+
+from sotrplib import beams, ephemerides, logs, maps, masks, preprocessing
+
+
+def filter_map(job):
+    row, options = job.params.row, job.params.options
+    instruments = beams.load_instruments(job.input.instruments)
+    band = beams.band_info(instruments, row["instrument"], row["array"], row["band"], job.params.beams)
+    beam, site = beams.band_beam(band), (band.latitude_deg, band.longitude_deg, band.height_m)
+    given = maps.read_map(row, band, box=job.params.box, margin_arcmin=job.params.box_margin_arcmin)
+    where = (given.wcs, given.time, given.info.t_ref_unix_s, site)
+    reach = {"shape": given.signal.shape, "margin_arcmin": options["planet_mask_radius_arcmin"]}
+    planets = ephemerides.positions_in_map(job.params.ephemerides, *where, **reach, kinds=("planet",))
+    mask = options["galaxy_mask"]
+    galaxy = masks.galaxy_mask(mask, given.signal.shape, given.wcs) if mask else None
+    sky_map = preprocessing.preprocess(given, beam, options, planets=planets, galaxy=galaxy)
+    return sky_map, {"site": site, "fwhm_arcmin": beams.beam_fwhm_arcmin(beam)}
+
+
+def write(path, result, attrs):
+    sky_map, own = result
+    maps.write_sky_map(path, sky_map, attrs | own | preprocessing.summarize(sky_map))
+
+
+logs.run_map_job(snakemake, filter_map, write=write)

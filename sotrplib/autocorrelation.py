@@ -1,0 +1,73 @@
+"""Autocorrelation of the noise of an image with missing pixels."""
+
+import numpy as np
+
+
+def near_peaks(image, threshold, radius):
+    """Pixels within a square of half size ``radius`` around one whose absolute value is above ``threshold``."""
+    from scipy.ndimage import maximum_filter
+
+    return maximum_filter((np.abs(image) > threshold).view("u1"), size=2 * radius + 1).astype(bool)
+
+
+def measure(image, good, half, step=(1.0, 1.0)):
+    """Measure the autocorrelation of an image of zero mean, 1 at no shift.
+
+    The sum of products of good pixels at every shift is divided by the number of such pairs, the
+    autocorrelation of ``good``. Noise of the estimate is reduced by keeping means over rings whole and the
+    deviation from them only as far as it exceeds its scatter far out.
+
+    Parameters
+    ----------
+    image : array (ny, nx)
+        Any value where not good.
+    good : array (ny, nx) bool
+    half : int
+        Largest shift.
+    step : (float, float)
+        Size of a pixel along y and x, any unit.
+
+    Returns
+    -------
+    array (2 half + 1, 2 half + 1)
+    """
+    return _smooth(correlate(image, good, half), step)
+
+
+def correlate(image, good, half):
+    """Plain autocorrelation at shifts up to ``half`` along both axes, 1 at no shift (see :func:`measure`)."""
+    from scipy import fft
+
+    shape = [fft.next_fast_len(n + half, real=True) for n in image.shape]
+    sums = []
+    for part in (np.where(good, image, 0).astype("f4"), good.astype("f4")):
+        power = np.abs(fft.rfft2(part, shape)) ** 2
+        shifted = np.roll(fft.irfft2(power, shape), (half, half), (0, 1))
+        sums.append(shifted[: 2 * half + 1, : 2 * half + 1].astype("f8"))
+    values = sums[0] / np.maximum(sums[1], 1)
+    return values / values[half, half]
+
+
+def _smooth(values, step):
+    """Means over rings, plus the deviation from them as far as it exceeds the scatter far out."""
+    from scipy.ndimage import uniform_filter
+
+    half = len(values) // 2
+    axis = np.arange(-half, half + 1)
+    radius = np.hypot(axis[:, None] * step[0], axis * step[1]) / max(step)
+    smooth = _ring_means(values, radius)
+    deviation = values - smooth
+    scatter = np.var(deviation[radius > 0.75 * half])
+    excess = np.maximum(uniform_filter(deviation**2, 3) - scatter, 0)
+    result = smooth + deviation * excess / np.maximum(excess + scatter, 1e-12)
+    result[half, half] = 1
+    return result
+
+
+def _ring_means(values, radius):
+    """Means in rings half a pixel wide at their mean radius, joined linearly."""
+    rings = np.rint(2 * radius).astype(int).ravel()
+    counts = np.bincount(rings)
+    used = counts > 0
+    means, centres = (np.bincount(rings, part.ravel())[used] / counts[used] for part in (values, radius))
+    return np.interp(radius, centres, means)

@@ -1,0 +1,247 @@
+"""Fluxes of sources that overlap in a filtered map.
+
+Read at the positions of the sources, s = rho/sqrt(kappa) is K a + noise of covariance K, with
+K_ij = A(x_i - x_j) and a = F sqrt(kappa). Hence a = K^-1 s with covariance K^-1. Groups of sources that
+overlap are solved exactly; what the far wings of one group add to another is taken off by iteration.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sotrplib import positions
+from sotrplib import template as templates
+
+MERGE_OVERLAP = 0.98  # sources that overlap more than this (0.15 FWHM) cannot be told apart
+_WING = 0.02  # significance at another source above which a wing is taken off
+_BRIGHT = 20.0  # significance above which wings are followed to the end of the template
+_FAR = 0.1  # of the blend limit: wings of any source are followed to here
+_EIGENVALUE_MIN = 1e-3
+_DENSE_MAX = 300
+_NEAR = 0.01  # overlap of the neighbours that variances in larger groups are made from
+_N_ITERATIONS = 20
+_TOLERANCE = 1e-4
+
+
+class Blends(NamedTuple):
+    """Result of :func:`solve_blends`, arrays of shape (n,).
+
+    ``flux`` and ``flux_err`` are in mJy, ``n_blend`` counts the sources solved together, the source included (0
+    where there are no data), ``merged`` tells the sources that share one solution, ``wings`` is the largest
+    significance that any one source more than ten times as bright adds at this position.
+    """
+
+    flux: np.ndarray
+    flux_err: np.ndarray
+    n_blend: np.ndarray
+    merged: np.ndarray
+    wings: np.ndarray
+
+
+class _System(NamedTuple):
+    """Equations matrix a = s (sparse, m x m), a group label for each unknown, and pairs of one group alone."""
+
+    matrix: object
+    labels: np.ndarray
+
+
+def solve_blends(y, x, rho, kappa, template, *, blend_limit=0.01, shares=None):
+    """Solve the fluxes of sources at given positions, jointly where they overlap.
+
+    Parameters
+    ----------
+    y, x : array (n,)
+        Positions in pixels.
+    rho, kappa : array (n,)
+        Read at the positions, rho = s sqrt(kappa) (see :func:`template.read_at`). NaN where there are no data.
+    template : template.Template
+    blend_limit : float, default 0.01
+        Sources whose templates overlap by more than this are solved together.
+    shares : array (n,), optional
+        How sources too close to be told apart share their flux, for example their catalogue fluxes; default
+        equally.
+
+    Returns
+    -------
+    Blends
+        Flux and error NaN where rho or kappa is NaN. Sources closer than A = 0.98 (about 0.15 FWHM) are solved as
+        one: they share its flux, and each has the error of the whole.
+    """
+    y, x, rho, kappa = (np.asarray(values, float) for values in (y, x, rho, kappa))
+    result = Blends(*np.full((2, len(y)), np.nan), np.zeros(len(y), "i4"), np.zeros(len(y), bool), np.zeros(len(y)))
+    good = np.flatnonzero(np.isfinite(rho) & (kappa > 0))
+    if not good.size:
+        return result
+    root = np.sqrt(kappa[good])
+    shares = np.ones(len(y)) if shares is None else np.asarray(shares, float)
+    height, variance, *rest = _solve(y[good], x[good], rho[good] / root, template, (blend_limit, shares[good]))
+    for whole, part in zip(result, (height / root, np.sqrt(variance) / root, *rest), strict=True):
+        whole[good] = part
+    return result
+
+
+def _solve(y, x, s, template, options):
+    """Height, variance, n_blend, merged and wings of sources that all have data."""
+    from scipy.sparse import coo_array, eye_array
+
+    limit, shares = options
+    i, j, overlap = _overlaps(y, x, s, template, limit)
+    half = coo_array((overlap, (i, j)), shape=(len(s),) * 2)
+    matrix = (half + half.T + eye_array(len(s))).tocsr()
+    owner, weights = _merge(i, j, overlap, shares)
+    merged = np.bincount(owner)[owner] > 1
+    if merged.any():
+        matrix = (weights.T @ matrix @ weights).tocsr()
+    system = _System(matrix, _components(matrix, limit))
+    height, variance = _solve_system(system, weights.T @ s)
+    height, labels = weights @ height, system.labels[owner]
+    return height, variance[owner], np.bincount(labels)[labels], merged, _wings(i, j, overlap, height)
+
+
+def _overlaps(y, x, s, template, limit):
+    """Pairs i, j of sources and A between them, where it is above the limit or adds more than ``_WING``."""
+    pairs = [positions.close_pairs(y, x, positions.reach_pix(template, _FAR * limit))]
+    bright = np.flatnonzero(np.abs(s) > _BRIGHT)
+    if bright.size:
+        pairs.append(_pairs_with(y, x, bright, np.sqrt(2) * (templates.half_size(template) + 1)))
+    codes = np.unique(np.concatenate([part.min(axis=1) * len(s) + part.max(axis=1) for part in pairs]))
+    i, j = np.divmod(codes, len(s))
+    overlap = templates.evaluate_pixels(template, y[j] - y[i], x[j] - x[i], (y[i] + y[j]) / 2)
+    strongest = np.maximum(np.abs(s[i]), np.abs(s[j]))
+    keep = (np.abs(overlap) > limit) | (np.abs(overlap) * strongest > _WING)
+    return i[keep], j[keep], overlap[keep]
+
+
+def _pairs_with(y, x, chosen, radius_pix):
+    """Pairs (n_pairs, 2) of the chosen sources and any other within a radius."""
+    from scipy.spatial import cKDTree
+
+    points = np.stack([y, x], 1)
+    found = cKDTree(points[chosen]).sparse_distance_matrix(cKDTree(points), radius_pix, output_type="ndarray")
+    pairs = np.stack([chosen[found["i"]], found["j"]], 1)
+    return pairs[pairs[:, 0] != pairs[:, 1]]
+
+
+def _merge(i, j, overlap, shares):
+    """Owner of each source among the unknowns, (n,), and the sparse (n, m) share it has in its owner."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    n, close = len(shares), overlap > MERGE_OVERLAP
+    _, owner = connected_components(
+        coo_array((np.ones(close.sum()), (i[close], j[close])), shape=(n, n)), directed=False
+    )
+    shares = np.where(np.isfinite(shares) & (shares > 0), shares, 0)
+    total, count = np.bincount(owner, shares)[owner], np.bincount(owner)[owner]
+    share = np.divide(shares, total, out=1 / count, where=total > 0)
+    return owner, coo_array((share, (np.arange(n), owner)), shape=(n, owner.max() + 1)).tocsr()
+
+
+def _components(matrix, limit):
+    from scipy.sparse.csgraph import connected_components
+
+    return connected_components(abs(matrix) > limit, directed=False)[1]
+
+
+def _solve_system(system, s):
+    """Unknowns and their variances: groups exactly, the rest of the matrix by iteration."""
+    entries = system.matrix.tocoo()
+    inside = system.labels[entries.row] == system.labels[entries.col]
+    groups = _groups(system, entries, inside)
+    variance = np.empty(len(s))
+    for group in groups:
+        variance[group.index] = group.variance
+    height = _apply(groups, s)
+    if inside.all():
+        return height, variance
+    between = system.matrix.copy()
+    between.data = np.where(inside, 0, entries.data)
+    for _ in range(_N_ITERATIONS):
+        previous, height = height, _apply(groups, s - between @ height)
+        if np.max(np.abs(height - previous)) < _TOLERANCE:
+            break
+    return height, variance
+
+
+class _Group(NamedTuple):
+    """Groups of one size k: members (g, k), variances (g, k) and a function from s (g, k) to their heights."""
+
+    index: np.ndarray
+    variance: np.ndarray
+    solve: object
+
+
+def _apply(groups, s):
+    height = np.empty(len(s))
+    for group in groups:
+        height[group.index] = group.solve(s[group.index])
+    return height
+
+
+def _groups(system, entries, inside):
+    """All groups of the system, those of one size together."""
+    labels = system.labels
+    sizes = np.bincount(labels)
+    order = np.argsort(labels, kind="stable")
+    start = np.cumsum(sizes) - sizes
+    place = np.empty(len(labels), int)
+    place[order] = np.arange(len(labels)) - np.repeat(start, sizes)
+    row, column, value = entries.row[inside], entries.col[inside], entries.data[inside]
+    groups = []
+    for size in np.unique(sizes):
+        chosen = np.flatnonzero(sizes == size)
+        index = order[start[chosen][:, None] + np.arange(size)]
+        if size > _DENSE_MAX:
+            groups += [_sparse_group(system.matrix, members[None]) for members in index]
+            continue
+        blocks = np.zeros((len(chosen), size, size))
+        here = sizes[labels[row]] == size
+        rank = np.searchsorted(chosen, labels[row[here]])
+        blocks[rank, place[row[here]], place[column[here]]] = value[here]
+        groups.append(_dense_group(index, blocks))
+    return groups
+
+
+def _dense_group(index, blocks):
+    inverse = 1 / blocks if blocks.shape[1] == 1 else _invert(blocks)
+    variance = np.diagonal(inverse, axis1=1, axis2=2)
+    return _Group(index, variance, lambda s: np.einsum("gij,gj->gi", inverse, s))
+
+
+def _invert(blocks):
+    """Inverse of covariances (..., k, k), bounded where they are nearly singular."""
+    values, vectors = np.linalg.eigh(blocks)
+    return (vectors / np.maximum(values, _EIGENVALUE_MIN)[..., None, :]) @ np.swapaxes(vectors, -1, -2)
+
+
+def _sparse_group(matrix, index):
+    """A group too large for a dense inverse; variances are those of each source solved with its neighbours."""
+    from scipy.sparse import eye_array
+    from scipy.sparse.linalg import splu
+
+    block = matrix[index[0]][:, index[0]].tocsr()
+    factors = splu((block + _EIGENVALUE_MIN**2 * eye_array(block.shape[0])).tocsc())
+    return _Group(index, _local_variance(block)[None], lambda s: factors.solve(s[0])[None])
+
+
+def _local_variance(matrix):
+    """Diagonal of the inverse of a sparse matrix, from the rows and columns that overlap each unknown."""
+    variance = np.empty(matrix.shape[0])
+    near = (abs(matrix) > _NEAR).tocsr()
+    counts = np.diff(near.indptr)
+    for count in np.unique(counts):
+        chosen = np.flatnonzero(counts == count)
+        members = near.indices[near.indptr[chosen][:, None] + np.arange(count)]
+        rows, columns = np.broadcast_arrays(members[:, :, None], members[:, None, :])
+        blocks = np.asarray(matrix[rows.ravel(), columns.ravel()]).reshape(rows.shape)
+        variance[chosen] = np.diagonal(_invert(blocks), axis1=1, axis2=2)[members == chosen[:, None]]
+    return variance
+
+
+def _wings(i, j, overlap, height):
+    """Largest significance that a source more than ten times as bright adds at each position."""
+    wings = np.zeros(len(height))
+    for source, other in ((i, j), (j, i)):
+        brighter = np.abs(height[other]) > 10 * np.maximum(np.abs(height[source]), 1)
+        np.maximum.at(wings, source[brighter], np.abs(overlap * height[other])[brighter])
+    return wings

@@ -1,0 +1,107 @@
+"""Reading sampled functions between their samples, by small tables made once.
+
+For a stationary signal of known autocorrelation A the linear combination of n samples with the smallest
+error at a position is w = C^-1 c, with C_ij = A(i - j) and c_i = A(position - i): the Wiener weights. They
+are tabulated at ``N_SUB`` steps a sample and interpolated linearly between these. Derivatives of the
+weights give derivatives of the interpolated function.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+N_SUB = 128
+_RIDGE = 1e-11
+_RANK_ERROR = 1e-5
+_MIN_LAGS = 32
+
+
+class Table(NamedTuple):
+    """Rows tabulated at steps of 1 / N_SUB from ``start`` on."""
+
+    start: float
+    rows: np.ndarray
+
+
+def look_up(table, position):
+    """Rows of a table at positions of shape (...), linear between its steps and 0 off its ends: (..., n)."""
+    fine = (np.asarray(position) - table.start) * N_SUB
+    last = len(table.rows) - 1
+    low = np.clip(fine, 0, last - 1).astype(int)
+    part = (fine - low)[..., None]
+    values = table.rows[low] * (1 - part) + table.rows[low + 1] * part
+    outside = (fine < 0) | (fine > last)
+    if outside.any():
+        values[outside] = 0
+    return values
+
+
+def wiener_weights(correlation, n_taps):
+    """Wiener weights for the value and two derivatives.
+
+    Parameters
+    ----------
+    correlation : array (n,)
+        Autocorrelation A of the signal at lags 0, 1, 2, ... samples; taken as 0 beyond. Its power spectrum is
+        made non-negative, so rounding in A does no harm.
+    n_taps : int
+        Even number of samples used.
+
+    Returns
+    -------
+    list of Table
+        Weights (n_taps,) of the samples around a position, for the value, its first and its second
+        derivative; position 0 to 1 counts from the sample ``n_taps // 2 - 1``.
+    """
+    power = _even_power(correlation)
+    size = 2 * (len(power) - 1)
+    frequency = 2j * np.pi * np.arange(len(power)) / size
+    curves = [np.fft.irfft(power * frequency**order, size * N_SUB) * size * N_SUB for order in range(3)]
+    taps = np.arange(n_taps) - (n_taps // 2 - 1)
+    matrix = curves[0][(taps[:, None] - taps) * N_SUB] + _RIDGE * np.eye(n_taps)
+    offsets = np.arange(N_SUB + 1)[:, None] - taps * N_SUB
+    return [Table(0.0, np.ascontiguousarray(np.linalg.solve(matrix, curve[offsets].T).T)) for curve in curves]
+
+
+def _even_power(correlation):
+    """Non-negative power spectrum with unit sum over both signs of frequency; the last bin counts half."""
+    lags = np.zeros(max(len(correlation), _MIN_LAGS + 1))
+    lags[: len(correlation)] = correlation
+    power = np.maximum(np.fft.rfft(np.concatenate([lags, lags[-2:0:-1]])).real, 0)
+    power[-1] /= 2
+    return power / (power[0] + 2 * power[1:].sum())
+
+
+def decompose(values):
+    """Factors u (n, r) and v (n, r) with A = u v^T, of the point-symmetric part of a square A, scaled to A(0) = 1."""
+    middle = len(values) // 2
+    left, size, right = np.linalg.svd((values + values[::-1, ::-1]) / (2 * values[middle, middle]))
+    dropped = np.sqrt(np.cumsum(size[::-1] ** 2))[::-1]
+    rank = max(np.count_nonzero(dropped > _RANK_ERROR), 1)
+    root = np.sqrt(size[:rank])
+    return left[:, :rank] * root, right[:rank].T * root
+
+
+def continue_samples(samples, weights):
+    """Table of sampled functions between their samples.
+
+    Parameters
+    ----------
+    samples : array (n, r)
+        r functions at positions -(n // 2) ... n // 2; taken as 0 beyond. n is odd.
+    weights : Table
+        Of weights, from :func:`wiener_weights`; those of a derivative give its table.
+
+    Returns
+    -------
+    Table
+        From -(n // 2) - 1 to n // 2 + 1.
+    """
+    n_taps = weights.rows.shape[1]
+    padded = np.pad(samples, ((n_taps // 2, n_taps // 2 + 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, n_taps, axis=0)
+    n_cells, rank, _ = windows.shape
+    fine = windows.reshape(-1, n_taps) @ weights.rows[:-1].T
+    fine = fine.reshape(n_cells, rank, N_SUB).transpose(0, 2, 1).reshape(-1, rank)
+    half = len(samples) // 2
+    return Table(-half - 1.0, np.ascontiguousarray(fine[: (2 * half + 2) * N_SUB + 1]))

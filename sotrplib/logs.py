@@ -1,0 +1,113 @@
+"""Where a job's messages go, and what becomes of a map that cannot be used.
+
+A map that cannot be used costs that map and nothing else: its job succeeds and writes a file with
+status "failed", the reason and zero-row tables; later jobs of the map see the status and pass it on.
+"""
+
+import errno
+import logging
+import os
+import sys
+from contextlib import contextmanager
+
+from sotrplib import provenance, store, tables
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+TRANSIENT = {errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def capture(path):
+    """Send logging, warnings, standard error and the traceback of an error to the file ``path``.
+
+    Standard error is redirected as a file descriptor, so what compiled libraries say is caught too.
+    An error is raised again after it was written down.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(path, "w", buffering=1) as file:
+        handler = logging.StreamHandler(file)
+        handler.setFormatter(logging.Formatter(FORMAT))
+        root = logging.getLogger()
+        level = root.level
+        root.addHandler(handler)
+        root.setLevel(logging.INFO)
+        logging.captureWarnings(True)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            _log.exception("stopped")
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            logging.captureWarnings(False)
+            root.setLevel(level)
+            root.removeHandler(handler)
+
+
+def write_tables(path, result, attrs):
+    """Write what a map's job returned: a dict with any of ``attrs``, ``arrays`` and ``frames``."""
+    store.write(path, attrs=attrs | result.get("attrs", {}), arrays=result.get("arrays"), frames=result.get("frames"))
+
+
+def run_map_job(job, work, *, schemas=(), write=write_tables):
+    """Do one map's job of one rule, and record a map that cannot be used instead of stopping the run.
+
+    Parameters
+    ----------
+    job : snakemake object of a script
+        With one log, one output and the wildcard map_id.
+    work : function of ``job``
+        Reads and computes; its result is written outside of it, so that a full disk is not taken for a bad map.
+    schemas : tuple of str
+        Names of the tables of the output, each in the group of its name; without rows in a failed map.
+    write : function of (path, result, attrs)
+        Writes the result of ``work``.
+
+    Raises
+    ------
+    MemoryError, OSError
+        When the machine and not the map is at fault, or the output cannot be written: another try may succeed.
+    """
+    with capture(job.log[0]):
+        attrs = {"map_id": job.wildcards.map_id, "provenance": provenance.job_record(job)}
+        result, reason = _try(job, work)
+        if reason:
+            frames = {name: (name, tables.empty(name)) for name in schemas}
+            store.write(job.output[0], attrs=attrs | {"status": "failed", "reason": reason}, frames=frames)
+        else:
+            write(job.output[0], result, attrs | {"status": "ok", "reason": ""})
+
+
+def _try(job, work):
+    """Result of ``work`` and no reason, or None and the reason it cannot be had."""
+    try:
+        reason = failure(job.input)
+        if not reason:
+            return work(job), ""
+        _log.error("failed in an earlier stage: %s", reason)
+    except Exception as error:  # whatever is wrong with one map must not cost the others
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) in TRANSIENT:
+            raise
+        _log.exception("%s: this map is recorded as failed", job.wildcards.map_id)
+        reason = _describe(error)
+    return None, reason
+
+
+def failure(paths):
+    """Reason of the first of the workflow's own files that says its map failed, or empty text."""
+    for path in paths:
+        if str(path).endswith(".h5"):
+            attrs = store.read_attrs(path)
+            if attrs.get("status") == "failed":
+                return attrs["reason"] or "no reason given"
+    return ""
+
+
+def _describe(error):
+    text = str(error).strip() or "no message"
+    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"

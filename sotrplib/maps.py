@@ -1,0 +1,466 @@
+"""Maps: reading every supported form into one, and the filtered map that all later stages share.
+
+A map enters as FITS images in one of the forms of :data:`mapindex.FORMS` and leaves :func:`read_map` as an
+:class:`InputMap` in fixed units with everything unusable set to unobserved (weight 0). A filtered map is a
+:class:`SkyMap`, (rho, kappa, time, mask) with its template, and lives in one HDF5 file.
+"""
+
+import dataclasses
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
+
+from sotrplib import geometry, store, units
+from sotrplib.template import Template
+
+log = logging.getLogger(__name__)
+
+_ABSOLUTE_TIME = 1e8  # s; larger times are unix times, not times since the reference
+_BLOCK_ROWS = 128  # rows converted at a time, few enough to stay in the cache
+_WCS_TOLERANCE = 0.01  # pixels between the WCS of a map and of its weight
+# form: power of the unit in the signal file, in the weight file (0: no unit), whether the unit is a flux
+_FORMS = {
+    "intensity_ivar": (1, -2, False),
+    "rho_kappa": (-1, -2, True),
+    "flux_snr": (1, 0, True),
+    "flux_rms": (1, 1, True),
+}
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, fits.VerifyError)
+
+
+class MapError(ValueError):
+    """A map that cannot be used; the message names file, found, expected and cure."""
+
+
+@dataclass(frozen=True)
+class MapInfo:
+    """What a map is.
+
+    ``t_ref_unix_s`` is the zero of the map's times, ``duration_s`` the length of the pass (None if not known),
+    ``info`` the content of its info file and what was noted on reading (``n_sanitised``).
+    """
+
+    map_id: str
+    instrument: str
+    array: str
+    band: str
+    freq_ghz: float
+    t_ref_unix_s: float
+    duration_s: float | None = None
+    info: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class InputMap:
+    """A map as read.
+
+    Attributes
+    ----------
+    form : {"intensity_ivar", "filtered"}
+    signal : array (ny, nx) float32
+        mJy/sr, or rho in 1/mJy for a filtered map; 0 where unobserved.
+    weight : array (ny, nx) float32
+        Inverse variance in (mJy/sr)^-2, or kappa in mJy^-2; 0 where unobserved.
+    time : array (ny, nx) float32 or None
+        Seconds since ``info.t_ref_unix_s``; NaN where not known.
+    wcs : astropy.wcs.WCS
+    info : MapInfo
+    """
+
+    form: str
+    signal: np.ndarray
+    weight: np.ndarray
+    time: np.ndarray | None
+    wcs: object
+    info: MapInfo
+
+
+@dataclass(frozen=True, eq=False)
+class SkyMap:
+    """A filtered map: rho [1/mJy], kappa [mJy^-2], time, mask, each (ny, nx), and what is needed to read it.
+
+    ``time`` is in seconds since ``info.t_ref_unix_s`` (NaN where not known), or None; ``mask`` holds the bits of
+    :data:`tables.MASK_BITS`; rho = kappa = 0 where unobserved.
+    """
+
+    rho: np.ndarray
+    kappa: np.ndarray
+    time: np.ndarray | None
+    mask: np.ndarray
+    wcs: object
+    info: MapInfo
+    template: Template
+
+
+def flux(skymap):
+    """Flux rho / kappa in mJy, shape (ny, nx); NaN where unobserved."""
+    return _divide(skymap.rho, skymap.kappa, skymap.kappa > 0)
+
+
+def flux_err(skymap):
+    """One-sigma error of the flux, kappa^-1/2, in mJy; NaN where unobserved."""
+    return _divide(np.float32(1), np.sqrt(np.maximum(skymap.kappa, 0)), skymap.kappa > 0)
+
+
+def snr(skymap):
+    """Signal to noise ratio rho / kappa^1/2; NaN where unobserved."""
+    return _divide(skymap.rho, np.sqrt(np.maximum(skymap.kappa, 0)), skymap.kappa > 0)
+
+
+def read_map(row, band, *, box=None, margin_arcmin=60.0):
+    """Read one map of the map table.
+
+    Parameters
+    ----------
+    row : mapping
+        One row, keys of :data:`mapindex.COLUMNS`.
+    band : beams.BandInfo
+        For the frequency at which kelvin are converted, and the solid angle for units per beam.
+    box : mapping, optional
+        ``ra_min_deg, ra_max_deg, dec_min_deg, dec_max_deg``; only this part of the files is read.
+    margin_arcmin : float
+        Added to the box on all sides.
+
+    Returns
+    -------
+    InputMap
+        ``intensity_ivar`` stays so, with the gain applied; the other forms become ``filtered``. Pixels whose value
+        or weight is not finite, or whose weight is negative, are unobserved and counted in
+        ``info.info["n_sanitised"]``.
+
+    Raises
+    ------
+    MapError
+        If a file is missing, no FITS image, truncated, of another shape or sky than the map, without a known unit or
+        a celestial projection in RA and Dec, or if no pixel is observed or every observed pixel is 0.
+
+    Notes
+    -----
+    Of [T, Q, U] and other stacks the first plane is used. ``flux_snr``: kappa = (snr / flux)^2, rho = flux * kappa.
+    Where both are 0 kappa cannot be known: a pixel whose 8 neighbours are all observed takes their mean kappa (a flux
+    that is 0 by chance), others are unobserved. Where they differ in sign, or only one is 0, the pixel is unobserved.
+    """
+    path = row["map_path"]
+    header = read_image_header(path)
+    wcs = _equatorial_wcs(path, header)
+    window = _window(path, wcs, box, margin_arcmin)
+    cut = geometry.slice_wcs(wcs, window)
+    weight_header = _companion_header(row["weight_path"], path, wcs)
+    time_header = _companion_header(row["time_path"], path, wcs) if row.get("time_path") else {}
+    signal_factor, weight_factor = _factors(row, band, header, weight_header)
+    signal, weight = read_image(path, window), read_image(row["weight_path"], window)
+    signal, weight, n_bad = _convert(signal, weight, (signal_factor, weight_factor), row["form"])
+    _check_observed(row, signal, weight, box)
+    info, time_zero = _map_info(row, band, header, time_header, n_bad)
+    time = _read_time(row["time_path"], window, info.t_ref_unix_s, time_zero) if row.get("time_path") else None
+    form = "intensity_ivar" if row["form"] == "intensity_ivar" else "filtered"
+    return InputMap(form, signal, weight, time, cut, info)
+
+
+def write_sky_map(path, skymap, attrs=None):
+    """Write a filtered map to HDF5; ``attrs`` are further attributes of the root (status, provenance, ...)."""
+    info = dataclasses.asdict(skymap.info)
+    arrays = {
+        "maps/rho": (skymap.rho, {"unit": "1/mJy"}),
+        "maps/kappa": (skymap.kappa, {"unit": "1/mJy2"}),
+        "maps/mask": (skymap.mask, {"description": "bits of tables.MASK_BITS"}),
+        "template/values": (skymap.template.values, {"description": "[band, row, column], 1 at the centre"}),
+        "template/row_edges": (
+            skymap.template.row_edges,
+            {"description": "first row of each band of rows, and the end"},
+        ),
+        "template/step_arcmin": (skymap.template.step_arcmin, {"unit": "arcmin", "description": "pixel size (dy, dx)"}),
+    }
+    if skymap.time is not None:
+        arrays["maps/time"] = (skymap.time, {"unit": "s", "description": "since t_ref_unix_s of info"})
+    own = {"map_id": skymap.info.map_id, "wcs": geometry.wcs_to_text(skymap.wcs, skymap.rho.shape), "info": info}
+    store.write(path, attrs={**own, **(attrs or {})}, arrays=arrays)
+
+
+def read_sky_map(path, window=None):
+    """Read a filtered map, or the part of it in ``window`` (rows, columns: two slices with start and stop).
+
+    Raises
+    ------
+    MapError
+        If the file records a failed map.
+    """
+    attrs = store.read_attrs(path)
+    if attrs.get("status") == "failed":
+        raise MapError(f"{path}: records a failed map ({attrs.get('reason')}); there is nothing to read")
+    whole = geometry.text_to_wcs(attrs["wcs"])
+    window = window or tuple(slice(0, n) for n in whole.array_shape)
+    has_time = "maps/time" in store.list_contents(path)
+    rho, kappa, mask = (store.read_array(path, f"maps/{name}", window) for name in ("rho", "kappa", "mask"))
+    values, edges, step = (
+        store.read_array(path, f"template/{name}") for name in ("values", "row_edges", "step_arcmin")
+    )
+    return SkyMap(
+        rho=rho,
+        kappa=kappa,
+        time=store.read_array(path, "maps/time", window) if has_time else None,
+        mask=mask,
+        wcs=geometry.slice_wcs(whole, window),
+        info=MapInfo(**attrs["info"]),
+        template=Template(values, edges - (window[0].start or 0), step),
+    )
+
+
+def read_image_header(path):
+    """Header of the first image in a FITS file (the cards we read), checked against the size of the file.
+
+    Raises
+    ------
+    MapError
+        If the file is missing, no plain FITS image, or shorter than its header promises. Nothing is allocated.
+    """
+    return _with_image(path, lambda hdu: fits.Header([(c.keyword, c.value) for c in hdu.header.cards if _is_read(c)]))
+
+
+def read_image(path, window):
+    """Pixels in ``window`` of the first image of a FITS file, first plane of a stack, native byte order."""
+    data = _with_image(path, lambda hdu: np.array(hdu.section[(0,) * (len(hdu.shape) - 2) + tuple(window)]))
+    return data.astype(data.dtype.newbyteorder("="), copy=False)
+
+
+def _divide(numerator, denominator, where):
+    return np.divide(numerator, denominator, out=np.full(where.shape, np.nan, np.float32), where=where)
+
+
+def _is_read(card):
+    return card.keyword in ("NAXIS1", "NAXIS2", "BUNIT", "TREF") or geometry.WCS_KEYWORD.fullmatch(card.keyword)
+
+
+def _with_image(path, use):
+    """``use(hdu)`` of the first image of a file whose size fits its header."""
+    if not path or not Path(path).is_file():
+        raise MapError(f"{path}: no such file; correct the map table or restore the file")
+    size = Path(path).stat().st_size
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)
+            with fits.open(path, memmap=True) as hdus:
+                hdu = next((h for h in hdus if h.is_image and h.header["NAXIS"] >= 2), None)
+                problem = _image_problem(hdu, size)
+                result = None if problem else use(hdu)
+    except _UNREADABLE as error:
+        raise MapError(
+            f"{path}: not a readable FITS image ({error}); expected plain FITS: fetch the file again"
+        ) from error
+    if problem:
+        raise MapError(f"{path}: {problem}")
+    return result
+
+
+def _image_problem(hdu, file_size):
+    """Why the image cannot be read, or an empty text."""
+    if hdu is None:
+        return "holds no image; expected two or more axes: give the file that holds the map"
+    if isinstance(hdu, fits.CompImageHDU) or hdu.fileinfo()["file"].compression:
+        return "is compressed; expected plain FITS: unpack it (funpack, gunzip)"
+    n_pixels = int(np.prod([int(n) for n in hdu.shape], dtype=object))
+    promised = hdu.fileinfo()["datLoc"] + n_pixels * abs(hdu.header["BITPIX"]) // 8
+    if n_pixels == 0:
+        return f"holds an image of shape {hdu.shape}; expected pixels: fetch the file again"
+    if promised > file_size:
+        return f"is truncated: the header promises {promised} bytes, found {file_size}; fetch the file again"
+    return ""
+
+
+def _equatorial_wcs(path, header):
+    try:
+        wcs = geometry.header_to_wcs(header)
+    except _UNREADABLE as error:
+        raise MapError(f"{path}: has no usable WCS ({' '.join(str(error).split())}); correct the header") from error
+    frame = wcs.wcs.radesys or ("FK4" if wcs.wcs.equinox < 1984 else "ICRS")
+    if wcs.wcs.lngtyp != "RA" or frame not in ("ICRS", "FK5"):
+        raise MapError(f"{path}: is in {wcs.wcs.lngtyp} {frame}; expected RA, Dec in ICRS or FK5: reproject the map")
+    if not np.all(np.greater(geometry.pixel_scales(wcs.array_shape, wcs), 0)):
+        raise MapError(
+            f"{path}: has rows beyond the pole or off the sky; expected pixels on the sky: correct the header"
+        )
+    return wcs
+
+
+def _window(path, wcs, box, margin_arcmin):
+    if box is None:
+        return tuple(slice(0, n) for n in wcs.array_shape)
+    try:
+        return geometry.box_slices(wcs.array_shape, wcs, box, margin_arcmin)
+    except ValueError as error:
+        raise MapError(f"{path}: {error}") from error
+
+
+def _companion_header(path, map_path, wcs):
+    """Header of a weight or time file that must cover the same pixels as the map."""
+    header = read_image_header(path)
+    shape = header["NAXIS2"], header["NAXIS1"]
+    if shape != wcs.array_shape:
+        raise MapError(f"{path}: shape {shape}; expected {wcs.array_shape} as in {map_path}: give the file of this map")
+    if "CTYPE1" in header:
+        corners = np.array([[0, 0], [shape[0] - 1, shape[1] - 1]]).T
+        other = geometry.pix2sky(_equatorial_wcs(path, header), *corners)
+        shift = np.abs(np.array(geometry.sky2pix(wcs, *other)) - corners)
+        if np.nanmax(shift, initial=0) > _WCS_TOLERANCE:
+            raise MapError(
+                f"{path}: lies {np.nanmax(shift):.3g} pixels off {map_path}; expected the same WCS: "
+                "give the file of this map"
+            )
+    return header
+
+
+def _factors(row, band, header, weight_header):
+    """Factors that take the signal and the weight to the units of the library, gain included."""
+    if row["form"] not in _FORMS:
+        raise MapError(f"{row['map_id']}: form {row['form']!r}; expected one of {', '.join(_FORMS)}")
+    signal_power, weight_power, is_flux = _FORMS[row["form"]]
+    gain = float(row.get("gain") or 1)
+    signal_unit = _unit(row["map_path"], header, row.get("unit"), signal_power)
+    weight_unit = _unit(row["weight_path"], weight_header, signal_unit, weight_power) if weight_power else signal_unit
+    try:
+        signal_factor, weight_factor = (
+            units.flux_factor(unit)
+            if is_flux
+            else units.intensity_factor(unit, band.freq_ghz, beam_area_sr=band.solid_angle_sr)
+            for unit in (signal_unit, weight_unit)
+        )
+    except units.UnitError as error:
+        raise MapError(f"{row['map_path']}: {error}; form is {row['form']}") from error
+    return (signal_factor * gain) ** signal_power, (weight_factor * gain) ** weight_power
+
+
+def _unit(path, header, fallback, power):
+    """Name of the unit of a file from BUNIT, else ``fallback``; both may state the unit or its ``power``."""
+    text = str(header.get("BUNIT", "")).strip() or (fallback or "")
+    if not text:
+        raise MapError(
+            f"{path}: no BUNIT in the header; expected one, or the `unit` column of the map table: fill it in"
+        )
+    try:
+        name, found = units.normalize_unit(text)
+    except units.UnitError as error:
+        raise MapError(f"{path}: {error}; correct BUNIT or the `unit` column of the map table") from error
+    if found not in (1, power):
+        raise MapError(f"{path}: unit {text!r}; expected {name}^{power}: correct BUNIT or `form` in the map table")
+    if found != power and header.get("BUNIT"):
+        log.warning("%s: BUNIT is %s, read as %s^%d", path, text, name, power)
+    if fallback and units.normalize_unit(fallback)[0] != name:
+        log.warning("%s: BUNIT %s is used, not %s", path, text, fallback)
+    return name
+
+
+def _convert(signal, weight, factors, form):
+    """Signal and weight of the library's two forms, 0 where unobserved, and the number of bad pixels."""
+    result, n_bad = np.empty((2, *signal.shape), np.float32), 0
+    for start in range(0, len(signal), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        with np.errstate(all="ignore"):
+            scaled = (
+                a[rows].astype(np.float32) * np.float32(f) for a, f in zip((signal, weight), factors, strict=True)
+            )
+            result[0, rows], result[1, rows], bad = _sanitise(*scaled, form)
+        n_bad += int(np.count_nonzero(bad))
+    if form == "flux_snr":
+        result[1] = _fill_lone_zeros(result[1], (signal == 0) & (weight == 0))
+    return result[0], result[1], n_bad
+
+
+def _sanitise(signal, weight, form):
+    """Signal and weight of the library's two forms, 0 where unobserved, and whether a pixel was bad."""
+    bad = ~(np.isfinite(signal) & np.isfinite(weight))
+    if form == "flux_snr":
+        bad |= signal * weight < 0
+        observed = signal * weight > 0
+        weight = (weight / signal) ** 2
+    else:
+        bad |= weight < 0
+        observed = weight > 0
+        weight = weight**-2 if form == "flux_rms" else weight
+    if form in ("flux_snr", "flux_rms"):
+        signal = signal * weight
+        bad |= observed & ~(np.isfinite(signal) & np.isfinite(weight))
+    observed &= ~bad
+    return np.where(observed, signal, 0), np.where(observed, weight, 0), bad
+
+
+def _fill_lone_zeros(kappa, zero):
+    """kappa at pixels of exactly zero flux among 8 observed neighbours: the mean of theirs."""
+    y, x = np.nonzero(zero[1:-1, 1:-1])
+    if not len(y):
+        return kappa
+    around = np.array([kappa[y + i, x + j] for i in range(3) for j in range(3) if (i, j) != (1, 1)])
+    lone = np.all(around > 0, axis=0)
+    filled = kappa.copy()
+    filled[y[lone] + 1, x[lone] + 1] = around[:, lone].mean(axis=0)
+    return filled
+
+
+def _check_observed(row, signal, weight, box):
+    where = f"{row['map_path']} with {row['weight_path']}" + (" inside the box" if box else "")
+    observed = int(np.count_nonzero(weight))
+    if observed == 0:
+        raise MapError(
+            f"{where}: none of {weight.size} pixels is observed; expected some finite values with positive weight: "
+            "leave the map out"
+        )
+    if not signal.any():
+        raise MapError(f"{where}: all {observed} observed pixels are 0; expected a signal: leave the map out")
+
+
+def _map_info(row, band, header, time_header, n_bad):
+    """MapInfo, and the zero of the time map in unix seconds."""
+    info = _read_info(row)
+    trefs = [_number(h.get("TREF"), row["map_path"], "TREF") for h in (time_header, header)]
+    stated = [row.get("time_unix_s") or None, info.get("t"), *trefs, row["map_id"].rpartition("_")[2]]
+    stated = [_number(value, row["map_id"], "reference time") for value in stated]
+    t_ref = next(value for value in stated if value is not None)
+    time_zero = next(value for value in (trefs[0], stated[1], trefs[1], t_ref) if value is not None)
+    period = np.ravel(info.get("period", []))
+    duration = float(period[1] - period[0]) if period.size == 2 else None
+    labels = {name: row[name] for name in ("map_id", "instrument", "array", "band")}
+    notes = {**info, "n_sanitised": n_bad}
+    return MapInfo(**labels, freq_ghz=band.freq_ghz, t_ref_unix_s=t_ref, duration_s=duration, info=notes), time_zero
+
+
+def _number(value, where, what):
+    """``value`` as a float, None if it is None."""
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not np.isfinite(number):
+        raise MapError(f"{where}: {what} is {value!r}; expected unix seconds")
+    return number
+
+
+def _read_info(row):
+    """Content of the info file as plain values; empty without one."""
+    if not row.get("info_path"):
+        return {}
+    try:
+        values = store.read_info(row["info_path"])
+    except store.StoreError as error:
+        raise MapError(f"{row['map_id']}: {error}; or leave info_path empty in the map table") from error
+    info = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+    label = str(info.get("array", ""))
+    if "_" in label and label.lower() != f"{row['array']}_{row['band']}":
+        log.warning("%s: array is %s, the map table says %s_%s", row["info_path"], label, row["array"], row["band"])
+    return info
+
+
+def _read_time(path, window, t_ref, time_zero):
+    """Times in seconds since ``t_ref``, NaN where the file holds 0 (unhit) or no finite number."""
+    times = read_image(path, window)
+    unknown = (times == 0) | ~np.isfinite(times)
+    if np.max(times, initial=0, where=~unknown) > _ABSOLUTE_TIME:
+        times = times.astype(np.float64) - t_ref
+    elif time_zero != t_ref:
+        times = times + np.float64(time_zero - t_ref)
+    return np.where(unknown, np.float32(np.nan), times.astype(np.float32))

@@ -1,0 +1,313 @@
+"""Masks: where a map is unobserved, near its edge, under the Galaxy or under a planet.
+
+Every mask is boolean and true where a pixel is NOT to be used, as the bits of :data:`tables.MASK_BITS`; only arrays
+named ``observed`` are true where there is data.
+"""
+
+import numpy as np
+
+from sotrplib import geometry, maps
+from sotrplib.units import ARCMIN
+
+_TAPER_CELLS = 8  # a taper is computed on cells of 1 / _TAPER_CELLS of its width
+_MEDIAN_SAMPLES = 1_000_000
+_SLACK = 1.5  # windows of discs are larger by this, for projections whose scale changes along a row
+
+
+def unobserved_mask(kappa):
+    """Pixels without data: kappa (or any weight) that is not positive."""
+    return ~(kappa > 0)
+
+
+def clean_kappa(kappa, fraction):
+    """Weight with its unreliable pixels set to 0.
+
+    Parameters
+    ----------
+    kappa : array (ny, nx)
+        Weight of any kind, 0 where unobserved.
+    fraction : float
+        Pixels below this fraction of the median of the observed pixels are set to 0.
+
+    Returns
+    -------
+    array (ny, nx)
+        A new array. The median is that of a regular sample of about a million pixels of larger maps.
+    """
+    step = max(1, int(np.sqrt(kappa.size / _MEDIAN_SAMPLES)))
+    sample = kappa[::step, ::step]
+    observed = sample[sample > 0]
+    level = fraction * np.median(observed) if observed.size else 0.0
+    return np.where(kappa >= level, np.maximum(kappa, 0), 0).astype(kappa.dtype)
+
+
+def edge_mask(observed, wcs, distance_arcmin, *, holes=True):
+    """Observed pixels close to unobserved sky.
+
+    Parameters
+    ----------
+    observed : array (ny, nx) bool
+    wcs : astropy.wcs.WCS
+    distance_arcmin : float
+        Pixels whose centre is nearer than this to the centre of an unobserved pixel are masked. Beyond the border of
+        the map all is unobserved, except that a map of a full turn in RA continues on its other side.
+    holes : bool
+        Whether unobserved pixels enclosed by data count.
+
+    Returns
+    -------
+    array (ny, nx) bool
+        Unobserved pixels themselves are not in it.
+    """
+    shape = observed.shape
+    if not distance_arcmin > 0:
+        return np.zeros(shape, bool)
+    dy, dx = geometry.pixel_scales(shape, wcs)
+    filled = observed if holes else observed | find_holes(observed)
+    y, x = _rim(filled, _full_turn(shape, wcs))
+    if _full_turn(shape, wcs):
+        y, x = np.tile(y, 3), np.concatenate([x - shape[1], x, x + shape[1]])
+    reach = int(distance_arcmin / dy.min())
+    change = np.zeros((shape[0], shape[1] + 1), np.int32)
+    for step in range(-reach, reach + 1):
+        low, high, rows = _runs(y + step, x, distance_arcmin, step, (dy, dx), shape)
+        np.add.at(change, (rows, low), 1)
+        np.add.at(change, (rows, high), -1)
+    return (np.cumsum(change, axis=1, out=change)[:, :-1] > 0) & observed
+
+
+def distance_to_bad_arcmin(bad, wcs, y, x):
+    """Distance of positions to the nearest bad pixel.
+
+    Parameters
+    ----------
+    bad : array (ny, nx) bool
+        Pixels that are unobserved or masked; all beyond the border of the map is bad too, except that a map of a
+        full turn in RA continues on its other side.
+    wcs : astropy.wcs.WCS
+    y, x : array (n,)
+        Pixel coordinates.
+
+    Returns
+    -------
+    array (n,)
+        Arcmin from the position to the centre of that pixel; 0 on a bad pixel and off the map, inf if no pixel is bad.
+    """
+    from scipy.spatial import cKDTree
+
+    y, x = np.atleast_1d(np.asarray(y, float)), np.atleast_1d(np.asarray(x, float))
+    rim = geometry.unit_vectors(*geometry.pix2sky(wcs, *_rim(~bad, _full_turn(bad.shape, wcs))))
+    rim = rim[np.isfinite(rim).all(axis=1)]
+    good = geometry.inside(bad.shape, y, x)
+    good[good] = ~bad[np.floor(y[good] + 0.5).astype(int), np.floor(x[good] + 0.5).astype(int)]
+    position = geometry.unit_vectors(*geometry.pix2sky(wcs, y, x))
+    good &= np.isfinite(position).all(axis=1)
+    distance = np.where(good, np.inf, 0.0)
+    if good.any() and len(rim):
+        chord = cKDTree(rim).query(position[good])[0]
+        distance[good] = 2 * np.arcsin(np.minimum(chord / 2, 1)) / ARCMIN
+    return distance
+
+
+def find_holes(observed):
+    """Unobserved pixels enclosed by data: those not connected to the border of the map, over edges or corners."""
+    from scipy.ndimage import label
+
+    labels, count = label(~observed, structure=np.ones((3, 3)))
+    outside = np.zeros(count + 1, bool)
+    outside[0] = True
+    for border in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        outside[border] = True
+    return ~outside[labels]
+
+
+def taper(observed, width_pix, aspect=1.0):
+    """Cosine taper over the observed pixels: 0 where unobserved and at the border of the array, 1 well inside.
+
+    Parameters
+    ----------
+    observed : array (ny, nx) bool
+    width_pix : float
+        Distance from the edge, in rows, at which it reaches 1.
+    aspect : float
+        Width of a pixel over its height.
+
+    Returns
+    -------
+    array (ny, nx) float32
+        Good to about an eighth of the width.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    cell = max(1, int(width_pix * min(1.0, 1 / aspect) / _TAPER_CELLS))
+    coarse = _all_observed(observed, cell)
+    distance = cell * distance_transform_edt(np.pad(coarse, 1), sampling=(1.0, aspect))[1:-1, 1:-1]
+    weight = (0.5 - 0.5 * np.cos(np.pi * np.clip(distance / width_pix, 0, 1))).astype(np.float32)
+    if cell == 1:
+        return weight
+    rows, columns = ((np.arange(n) + 0.5) / cell - 0.5 for n in observed.shape)
+    weight = _interpolate(_interpolate(weight, rows).T, columns).T
+    return np.where(observed, weight, np.float32(0))
+
+
+def galaxy_mask(path, shape, wcs, *, masked=0):
+    """Pixels of a map under a mask given as a FITS image.
+
+    Parameters
+    ----------
+    path : path
+        First image of the file, in any celestial projection in RA, Dec (ICRS, FK5) or Galactic coordinates.
+    shape, wcs
+        Of the map.
+    masked : {0, 1}
+        What stands for masked sky in the file: 0 (values below one half; the default, as in masks that multiply the
+        map) or 1 (values of one half and above). NaN is masked. Sky outside the file is not masked.
+
+    Returns
+    -------
+    array (ny, nx) bool
+        True where masked; the nearest pixel of the file is taken.
+
+    Raises
+    ------
+    maps.MapError
+        If the file is no FITS image with a celestial WCS, or ``masked`` is neither 0 nor 1.
+    """
+    if masked not in (0, 1):
+        raise maps.MapError(f"{path}: masked is {masked!r}; expected 0 or 1, what stands for masked sky in the file")
+    header = maps.read_image_header(path)
+    try:
+        mask_wcs = geometry.header_to_wcs(header)
+    except ValueError as error:
+        raise maps.MapError(f"{path}: {error}") from error
+    values = maps.read_image(path, (slice(None), slice(None)))
+    bad = ~(values >= 0.5) if masked == 0 else ~(values < 0.5)
+    if geometry.is_plain_car(wcs) and geometry.is_plain_car(mask_wcs):
+        return _sample_car(bad, mask_wcs, shape, wcs)
+    rows = max(1, 1_000_000 // shape[1])
+    parts = [
+        _sample(bad, mask_wcs, wcs, np.arange(y, min(y + rows, shape[0])), shape[1]) for y in range(0, shape[0], rows)
+    ]
+    return np.concatenate(parts)
+
+
+def disc_mask(shape, wcs, ra_deg, dec_deg, radius_arcmin):
+    """Pixels whose centre lies within discs on the sky.
+
+    Parameters
+    ----------
+    shape, wcs
+        Of the map.
+    ra_deg, dec_deg : array (n,)
+        Centres, which may lie off the map.
+    radius_arcmin : float or array (n,)
+
+    Returns
+    -------
+    array (ny, nx) bool
+    """
+    mask = np.zeros(shape, bool)
+    discs = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in (ra_deg, dec_deg, radius_arcmin)))
+    scales = geometry.pixel_scales(shape, wcs)
+    y, x = geometry.sky2pix(wcs, discs[0], discs[1], shape)
+    visible = np.isfinite(y) & np.isfinite(x) & (discs[2] >= 0)
+    for ra, dec, radius, row, column in np.transpose([*discs, y, x])[visible]:
+        for window in _disc_windows(shape, wcs, scales, (radius, row, column)):
+            grid_y, grid_x = np.arange(window[0].start, window[0].stop), np.arange(window[1].start, window[1].stop)
+            sky = geometry.pix2sky(wcs, grid_y[:, None], grid_x)
+            mask[window] |= geometry.separation_arcsec(*sky, ra, dec) <= radius * 60
+    return mask
+
+
+def _full_turn(shape, wcs):
+    period = geometry.column_period(wcs)
+    return period is not None and shape[1] >= period - 0.5
+
+
+def _rim(observed, full_turn):
+    """Unobserved pixels (y, x) next to an observed one, those just beyond the border included."""
+    padded = np.pad(observed, 1)
+    if full_turn:
+        padded = np.pad(np.pad(observed, ((0, 0), (1, 1)), mode="wrap"), ((1, 1), (0, 0)))
+    beside = np.zeros_like(padded)
+    beside[1:] |= padded[:-1]
+    beside[:-1] |= padded[1:]
+    beside[:, 1:] |= padded[:, :-1]
+    beside[:, :-1] |= padded[:, 1:]
+    y, x = np.nonzero(beside & ~padded)
+    return y - 1, x - 1
+
+
+def _runs(rows, columns, distance, step, scales, shape):
+    """First and last-plus-one column, and row, of the pixels nearer than ``distance`` to pixels ``step`` rows away."""
+    on_map = (rows >= 0) & (rows < shape[0])
+    rows, columns = rows[on_map], columns[on_map]
+    dy, dx = scales[0][rows], scales[1][rows]
+    across = np.sqrt(np.maximum(distance**2 - (step * dy) ** 2, 0))
+    half = np.ceil(np.minimum(across / np.maximum(dx, 1e-9), 2 * shape[1])).astype(int) - 1
+    near = half >= 0
+    low, high = columns - half, columns + half + 1
+    low, high = np.clip(low[near], 0, shape[1]), np.clip(high[near], 0, shape[1])
+    return low, high, rows[near]
+
+
+def _all_observed(observed, cell):
+    """Cells of ``cell`` x ``cell`` pixels that are observed throughout."""
+    if cell == 1:
+        return observed
+    pad = [(0, -n % cell) for n in observed.shape]
+    blocks = np.pad(observed, pad, mode="edge").reshape((observed.shape[0] + pad[0][1]) // cell, cell, -1, cell)
+    return blocks.all(axis=(1, 3))
+
+
+def _interpolate(values, at):
+    """Rows of ``values`` at fractional row numbers, linear, constant beyond the ends."""
+    at = np.clip(at, 0, len(values) - 1)
+    low = np.minimum(at.astype(int), max(len(values) - 2, 0))
+    share = (at - low).astype(np.float32)[:, None]
+    return values[low] * (1 - share) + values[np.minimum(low + 1, len(values) - 1)] * share
+
+
+def _sample_car(bad, mask_wcs, shape, wcs):
+    """Nearest pixels of a CAR mask for a CAR map: rows go to rows, columns to columns."""
+    _, dec = geometry.pix2sky(wcs, np.arange(shape[0]), shape[1] / 2)
+    ra, _ = geometry.pix2sky(wcs, np.full(shape[1], wcs.wcs.crpix[1] - 1), np.arange(shape[1]))
+    y, _ = geometry.sky2pix(mask_wcs, 0.0, dec, bad.shape)
+    _, x = geometry.sky2pix(mask_wcs, ra, 0.0, bad.shape)
+    in_y, in_x = geometry.inside(bad.shape, y, 0), geometry.inside(bad.shape, 0, x)
+    result = np.zeros(shape, bool)
+    nearest = np.floor(y[in_y] + 0.5).astype(int), np.floor(x[in_x] + 0.5).astype(int)
+    result[np.ix_(in_y, in_x)] = bad[np.ix_(*nearest)]
+    return result
+
+
+def _sample(bad, mask_wcs, wcs, rows, n_columns):
+    """Nearest pixels of a mask for some rows of a map, any projection."""
+    longitude, latitude = geometry.pix2sky(wcs, rows[:, None], np.arange(n_columns))
+    if mask_wcs.wcs.lngtyp == "GLON":
+        from astropy.coordinates import SkyCoord
+
+        galactic = SkyCoord(np.nan_to_num(longitude), np.nan_to_num(latitude), unit="deg").galactic
+        longitude, latitude = galactic.l.deg, galactic.b.deg
+    elif mask_wcs.wcs.lngtyp != "RA":
+        raise maps.MapError(f"mask in {mask_wcs.wcs.lngtyp} coordinates; expected RA, Dec or Galactic: reproject it")
+    y, x = geometry.sky2pix(mask_wcs, longitude, latitude, bad.shape)
+    hit = geometry.inside(bad.shape, y, x)
+    result = np.zeros(y.shape, bool)
+    result[hit] = bad[np.floor(y[hit] + 0.5).astype(int), np.floor(x[hit] + 0.5).astype(int)]
+    return result
+
+
+def _disc_windows(shape, wcs, scales, disc):
+    """Windows of the map that hold a disc (radius, row, column), one for each turn of the sky it may show up in."""
+    radius, row, column = disc
+    half_y = _SLACK * radius / scales[0].min() + 1
+    rows = slice(*np.clip([row - half_y, row + half_y + 2], 0, shape[0]).astype(int))
+    if rows.start >= rows.stop:
+        return []
+    half_x = _SLACK * radius / max(scales[1][rows].min(), 1e-9) + 1
+    period = geometry.column_period(wcs)
+    shifts = np.array([0.0]) if period is None else np.array([-period, 0.0, period])
+    first = np.clip(column + shifts - half_x, 0, shape[1]).astype(int)
+    last = np.clip(column + shifts + half_x + 2, 0, shape[1]).astype(int)
+    return [(rows, slice(low, high)) for low, high in zip(first, last, strict=True) if low < high]

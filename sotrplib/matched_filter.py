@@ -1,0 +1,268 @@
+"""Matched filter for point sources in noise that is correlated and of uneven depth.
+
+For a map m [mJy/sr] of sources and noise with N^-1 = C^-1/2 ivar C^-1/2 (the form of pixell's
+``analysis.matched_filter_constcorr_dual``)::
+
+    rho   = A^-1 irfft[B C^-1/2 rfft(ivar irfft(C^-1/2 rfft(m)))]
+    kappa = A^-2 (K^2 convolved with ivar),   K = irfft[B C^-1/2]
+
+with A the local pixel area and B the beam times the pixel window. Then flux = rho / kappa with error
+kappa^-1/2. The map is filtered in bands of rows that overlap by a pad; within a band the sky is taken
+as flat, and the row's true beam gives the response R(row) that makes the flux right at every row.
+Unobserved pixels are filled smoothly before the Fourier transform and have rho = kappa = 0 after it, so
+nothing is tapered and the flux holds up to the edges.
+"""
+
+from dataclasses import dataclass
+
+import ducc0
+import numpy as np
+
+from sotrplib import noise as noise_models
+from sotrplib.template import Template
+
+PATCH = 256  # pixels a side of the patch on which templates and responses are computed
+TEMPLATE_HALF = 40  # pixels from the centre of a template to its edge
+_GRAIN = 32  # FFT sizes are multiples of this, so that the pyramid of inpainting halves evenly
+
+
+@dataclass(frozen=True)
+class Band:
+    """Rows of one flat-sky band: rows [start, stop) are kept of the filtered rows [low, high)."""
+
+    start: int
+    stop: int
+    low: int
+    high: int
+    step_rad: tuple  # pixel size (dy, dx) at the middle row
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Physical pixels of a map: size along y and x (radians) and area (sr) of each row, each of shape (ny,)."""
+
+    dy_rad: np.ndarray
+    dx_rad: np.ndarray
+    area_sr: np.ndarray
+
+
+def plan_bands(shape, pixels, *, band_rows=300, pad_rows=40):
+    """Cut a map of ``shape`` into bands of about ``band_rows`` rows, each padded by ``pad_rows``."""
+    count = max(1, round(shape[0] / band_rows))
+    edges = np.linspace(0, shape[0], count + 1).round().astype(int)
+    bands = []
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        middle = (start + stop) // 2
+        step = float(pixels.dy_rad[middle]), float(pixels.dx_rad[middle])
+        bands.append(Band(int(start), int(stop), max(0, start - pad_rows), min(shape[0], stop + pad_rows), step))
+    return bands
+
+
+def filter_map(signal, ivar, pixels, beam_ell, noise, *, bands, pixel_window=True):
+    """Filter a map.
+
+    Parameters
+    ----------
+    signal, ivar : ndarray (ny, nx) float32
+        Map in mJy/sr and its inverse variance; ivar = 0 where unobserved.
+    pixels : Pixels
+        Pixel sizes and areas by row.
+    beam_ell : (ell, B)
+        Beam transform with B(0) = 1.
+    noise : list of NoiseModel
+        One a band.
+    bands : list of Band
+        From :func:`plan_bands`.
+    pixel_window : bool
+        Whether a pixel holds the mean over its area, as in maps made from time streams.
+
+    Returns
+    -------
+    rho, kappa : ndarray (ny, nx) float32
+        In mJy^-1 and mJy^-2; exactly 0 where unobserved.
+    template : Template
+        Shape A of a point source in rho / sqrt(kappa), by band.
+    """
+    rho, kappa = np.zeros_like(signal), np.zeros_like(signal)
+    templates = []
+    for band, model in zip(bands, noise, strict=True):
+        columns = _observed_columns(ivar[band.low : band.high])
+        templates.append(band_template(band.step_rad, beam_ell, model, pixel_window=pixel_window))
+        if columns is None:
+            continue
+        rows = slice(band.low, band.high)
+        kept = slice(band.start - band.low, band.stop - band.low)
+        band_rho, band_kappa = _filter_band(
+            signal[rows, columns], ivar[rows, columns], band.step_rad, beam_ell, model, pixel_window
+        )
+        response = row_response(pixels.dx_rad[band.start : band.stop], band.step_rad, beam_ell, model, pixel_window)
+        area = pixels.area_sr[band.start : band.stop]
+        rho[band.start : band.stop, columns] = band_rho[kept] * (response / area)[:, None]
+        kappa[band.start : band.stop, columns] = band_kappa[kept] * ((response / area) ** 2)[:, None]
+    edges = np.array([bands[0].start] + [band.stop for band in bands])
+    steps = np.degrees([band.step_rad for band in bands]) * 60
+    return rho, kappa, Template(np.array(templates, np.float32), edges, steps)
+
+
+def inpaint(image, weight):
+    """Fill pixels of zero weight from a pyramid of weighted means (push-pull), periodic over the array.
+
+    Parameters
+    ----------
+    image, weight : ndarray (ny, nx) float32
+        Both sides should be multiples of a power of two; the pyramid stops at an odd side.
+
+    Returns
+    -------
+    ndarray (ny, nx) float32
+        ``image`` where weight > 0, a smooth continuation elsewhere.
+    """
+    if weight.min() > 0:
+        return image
+    if image.shape[0] % 2 or image.shape[1] % 2 or min(image.shape) <= 4:
+        total = float(weight.sum(dtype=np.float64))
+        mean = float(np.sum(image * weight, dtype=np.float64)) / total if total > 0 else 0.0
+        return np.where(weight > 0, image, np.float32(mean))
+    coarse_weight = _sum_blocks(weight)
+    coarse = _sum_blocks(image * weight) / np.maximum(coarse_weight, np.float32(1e-30))
+    return np.where(weight > 0, image, _upsample(inpaint(coarse, coarse_weight)))
+
+
+def fill(image, weight):
+    """:func:`inpaint` for arrays of any size."""
+    shape = tuple(_good_size(n) for n in image.shape)
+    return inpaint(_pad(image, shape), _pad(weight, shape))[: image.shape[0], : image.shape[1]]
+
+
+def band_template(step_rad, beam_ell, noise, *, pixel_window=True):
+    """Template A = IFT[B^2 / C] of one band, A = 1 at the centre; shape (2 h + 1, 2 h + 1), h = TEMPLATE_HALF."""
+    ell_y, ell_x = noise_models.frequencies((PATCH, PATCH), step_rad)
+    beam = _beam_grid(ell_y, ell_x, step_rad, beam_ell, pixel_window)
+    image = np.fft.irfft2(beam**2 / noise_models.evaluate(noise, ell_y, ell_x), s=(PATCH, PATCH))
+    return _cut_patch(image)
+
+
+def beam_stamp(step_rad, beam_ell, pixel_window=True):
+    """A point source in the unfiltered map of one band.
+
+    Returns
+    -------
+    stamp : ndarray (2 h + 1, 2 h + 1) float32
+        Beam with pixel window, 1 at the centre.
+    peak_per_flux : float
+        Value of the central pixel in mJy/sr for 1 mJy.
+    """
+    ell_y, ell_x = noise_models.frequencies((PATCH, PATCH), step_rad)
+    image = np.fft.irfft2(_beam_grid(ell_y, ell_x, step_rad, beam_ell, pixel_window), s=(PATCH, PATCH))
+    return _cut_patch(image), float(image[0, 0]) / (step_rad[0] * step_rad[1])
+
+
+def row_response(dx_rad, step_rad, beam_ell, noise, pixel_window=True):
+    """Flux response sum(B_t B_row / C) / sum(B_t^2 / C) of rows with pixel width ``dx_rad`` (n,), shape (n,) float32.
+
+    B_t is the beam at the band's middle, B_row that of the row. Computed at five widths and interpolated.
+    """
+    ell_y, ell_x = noise_models.frequencies((PATCH, PATCH), step_rad)
+    middle = _beam_grid(ell_y, ell_x, step_rad, beam_ell, pixel_window)
+    weighted = middle / noise_models.evaluate(noise, ell_y, ell_x) * _half_plane_weights(len(ell_x))
+    low, high = float(np.min(dx_rad)), float(np.max(dx_rad))
+    if high - low < 1e-6 * step_rad[1]:
+        low, high = low * (1 - 1e-6), high * (1 + 1e-6)
+    widths = np.linspace(low, high, 5)
+    scales = step_rad[1] / widths
+    values = [np.sum(weighted * _beam_grid(ell_y, ell_x * s, step_rad, beam_ell, pixel_window, ell_x)) for s in scales]
+    polynomial = np.polynomial.Polynomial.fit(widths, np.array(values) / np.sum(weighted * middle), 4)
+    return polynomial(dx_rad).astype(np.float32)
+
+
+def _cut_patch(image):
+    """Middle of a periodic patch whose centre is pixel (0, 0), divided by that pixel."""
+    low, high = PATCH // 2 - TEMPLATE_HALF, PATCH // 2 + TEMPLATE_HALF + 1
+    return (np.fft.fftshift(image)[low:high, low:high] / image[0, 0]).astype(np.float32)
+
+
+def _filter_band(signal, ivar, step_rad, beam_ell, noise, pixel_window):
+    """rho and kappa of one band, without the factors of pixel area and response."""
+    ny, nx = signal.shape
+    shape = tuple(_good_size(n + 2 * TEMPLATE_HALF) for n in signal.shape)
+    weight = _pad(ivar, shape)
+    padded = inpaint(_pad(signal, shape), weight)
+    ell_y, ell_x = noise_models.frequencies(shape, step_rad)
+    whiten = noise_models.evaluate(noise, ell_y, ell_x)
+    np.sqrt(whiten, out=whiten)
+    np.reciprocal(whiten, out=whiten)
+    kernel = whiten * _beam_grid(ell_y, ell_x, step_rad, beam_ell, pixel_window)
+    padded = _convolve(padded, whiten)
+    padded *= weight
+    rho = _convolve(padded, kernel)[:ny, :nx]
+    squared = _irfft(kernel.astype(np.complex64), shape)
+    np.square(squared, out=squared)
+    kappa = _convolve(weight, _rfft(squared).real)[:ny, :nx]
+    observed = ivar > 0
+    return np.where(observed, rho, 0), np.where(observed, np.maximum(kappa, 0), 0)
+
+
+def _good_size(n):
+    """Size of at least n that halves evenly a few times and transforms fast."""
+    return _GRAIN * ducc0.fft.good_size(-(-n // _GRAIN), True)
+
+
+def _pad(image, shape):
+    padded = np.zeros(shape, np.float32)
+    padded[: image.shape[0], : image.shape[1]] = image
+    return padded
+
+
+def _observed_columns(ivar):
+    """Slice of the columns that hold any data, or None."""
+    found = np.flatnonzero(ivar.any(axis=0))
+    return slice(int(found[0]), int(found[-1]) + 1) if found.size else None
+
+
+def _beam_grid(ell_y, ell_x, step_rad, beam_ell, pixel_window, window_ell_x=None):
+    """Beam times pixel window on a grid of multipoles; ``window_ell_x``: the x frequencies the window is taken at."""
+    radius = np.hypot(ell_y[:, None], ell_x[None, :])
+    beam = noise_models.interpolate_radial(radius, *beam_ell)
+    if pixel_window:
+        window_ell_x = ell_x if window_ell_x is None else window_ell_x
+        beam *= np.sinc(ell_y * step_rad[0] / (2 * np.pi)).astype(np.float32)[:, None]
+        beam *= np.sinc(window_ell_x * step_rad[1] / (2 * np.pi)).astype(np.float32)[None, :]
+    return beam
+
+
+def _half_plane_weights(n):
+    """How often each column of a half plane of width n stands in the whole plane (even size)."""
+    weights = np.full(n, 2.0, np.float32)
+    weights[[0, -1]] = 1
+    return weights
+
+
+def _convolve(image, transfer):
+    spectrum = _rfft(image)
+    spectrum *= transfer
+    return _irfft(spectrum, image.shape)
+
+
+def _rfft(image):
+    return ducc0.fft.r2c(image, nthreads=0)
+
+
+def _irfft(spectrum, shape):
+    return ducc0.fft.c2r(spectrum, lastsize=shape[1], inorm=2, forward=False, nthreads=0)
+
+
+def _sum_blocks(image):
+    rows = image[0::2] + image[1::2]
+    return rows[:, 0::2] + rows[:, 1::2]
+
+
+def _upsample(coarse):
+    """Twice the size by bilinear interpolation between cell centres, periodic."""
+    return _upsample_rows(_upsample_rows(coarse).T).T
+
+
+def _upsample_rows(coarse):
+    fine = np.empty((2 * coarse.shape[0], coarse.shape[1]), np.float32)
+    fine[0::2] = np.float32(0.75) * coarse + np.float32(0.25) * np.roll(coarse, 1, axis=0)
+    fine[1::2] = np.float32(0.75) * coarse + np.float32(0.25) * np.roll(coarse, -1, axis=0)
+    return fine

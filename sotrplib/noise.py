@@ -1,0 +1,186 @@
+"""Noise of a map: its two-dimensional power spectrum after whitening with the inverse variance.
+
+The model is N^-1 = C^-1/2 ivar C^-1/2, with C the power of (map - sources) * sqrt(ivar) in units where
+white noise of the stated variance has C = 1. C is a radial spectrum times a smooth anisotropy: enough
+modes stand behind every number that a filter built from the data does not fit the data's own
+fluctuations, which would bias every flux low.
+"""
+
+from dataclasses import dataclass
+
+import ducc0
+import numpy as np
+
+_RING_WIDENING = 0.08  # rings are at least this fraction of their multipole wide
+_SMOOTHED_VARIANCE = 0.14  # sum of squares of the (1, 2, 1) / 4 weights over both axes
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """Power spectrum C(ell_y, ell_x) = power(|ell|) * exp(log_ratio).
+
+    Attributes
+    ----------
+    ell, power : ndarray (n,)
+        Radial spectrum, interpolated log-linearly; constant beyond both ends.
+    log_ratio : ndarray (2 k + 1, k' + 1)
+        Log of the anisotropy at ell_y = (i - k) * block_ell, ell_x = j * block_ell (j >= 0; C is even).
+    block_ell : float
+        Spacing of that grid.
+    """
+
+    ell: np.ndarray
+    power: np.ndarray
+    log_ratio: np.ndarray
+    block_ell: float
+
+
+def white():
+    """Noise model of a map whose inverse variance says all there is to say."""
+    return NoiseModel(np.array([0.0, 1e5]), np.ones(2), np.zeros((3, 2)), 1e5)
+
+
+def power_law(ell_knee, alpha):
+    """Noise model C = 1 + (ell_knee / ell)**alpha, isotropic."""
+    ell = np.geomspace(10, 1e5, 400)
+    return NoiseModel(ell, 1 + (ell_knee / ell) ** alpha, np.zeros((3, 2)), 1e5)
+
+
+def frequencies(shape, step_rad):
+    """Multipoles of a real FFT: ell_y (ny,) with both signs and ell_x (nx // 2 + 1,), for steps (dy, dx) in radians."""
+    ell_y = 2 * np.pi * np.fft.fftfreq(shape[0], step_rad[0])
+    ell_x = 2 * np.pi * np.fft.rfftfreq(shape[1], step_rad[1])
+    return ell_y.astype(np.float32), ell_x.astype(np.float32)
+
+
+def evaluate(model, ell_y, ell_x):
+    """Power C on the grid of ell_y (ny,) by ell_x (nx,), shape (ny, nx), float32."""
+    radius = np.hypot(ell_y[:, None], ell_x[None, :])
+    log_power = interpolate_radial(radius, model.ell, np.log(model.power))
+    half = model.log_ratio.shape[0] // 2
+    rows = _linear_weights(ell_y / model.block_ell + half, model.log_ratio.shape[0])
+    cols = _linear_weights(np.abs(ell_x) / model.block_ell, model.log_ratio.shape[1])
+    log_power += (rows @ model.log_ratio.astype(np.float32)) @ cols.T
+    return np.exp(log_power, out=log_power)
+
+
+def interpolate_radial(radius, ell, values, steps=16384):
+    """Linear interpolation of ``values`` (given at ``ell``) at every ``radius``, by a uniform table."""
+    top = float(radius.max()) or 1.0
+    table = np.interp(np.linspace(0, top, steps + 2), ell, values).astype(np.float32)
+    position = radius * np.float32(steps / top)
+    index = position.astype(np.int32)
+    position -= index
+    return table[index] + position * (table[index + 1] - table[index])
+
+
+def estimate(whitened, taper, step_rad, *, ring_ell=40.0, ring_modes=100, block_modes=50):
+    """Measure the noise model of a whitened map.
+
+    Parameters
+    ----------
+    whitened : ndarray (ny, nx)
+        (map - sources) * sqrt(ivar), filled smoothly where unobserved.
+    taper : ndarray (ny, nx)
+        Weight from 0 to 1 that goes smoothly to 0 at every edge of the data.
+    step_rad : (dy, dx)
+        Pixel size in radians.
+    ring_ell, ring_modes : float, int
+        Width of a ring of the radial mean, widened until it holds this many independent modes.
+    block_modes : int
+        Independent modes in a block of the anisotropy.
+
+    Returns
+    -------
+    NoiseModel
+
+    Raises
+    ------
+    ValueError
+        If the taper leaves nothing to measure.
+    """
+    norm = float(np.sum(taper.astype(np.float64) ** 2))
+    if norm <= 0:
+        raise ValueError("noise: no area is left after tapering; expected a region wider than twice the taper")
+    padded = _pad_to_good_size((whitened * taper).astype(np.float32))
+    power = np.abs(ducc0.fft.r2c(padded, nthreads=0)) ** 2 / np.float32(norm)
+    effective = norm**2 / float(np.sum(taper.astype(np.float64) ** 4)) / padded.size
+    ell_y, ell_x = frequencies(padded.shape, step_rad)
+    radius = np.hypot(ell_y[:, None], ell_x[None, :])
+    ell, radial = _ring_means(radius, power, ring_ell, ring_modes / effective)
+    solid_angle = effective * padded.size * step_rad[0] * step_rad[1]
+    block_ell = 2 * np.pi * np.sqrt(block_modes / solid_angle)
+    power /= np.exp(interpolate_radial(radius, ell, np.log(radial)))
+    return NoiseModel(ell, radial, _block_log_means(power, ell_y, ell_x, block_ell, block_modes), block_ell)
+
+
+def _pad_to_good_size(image):
+    shape = [ducc0.fft.good_size(n, True) for n in image.shape]
+    padded = np.zeros(shape, np.float32)
+    padded[: image.shape[0], : image.shape[1]] = image
+    return padded
+
+
+def _ring_means(radius, power, width, n_modes):
+    """Mean power and mean radius in rings, merged outward until each holds ``n_modes`` bins of the half plane."""
+    index = (radius * np.float32(1 / width)).astype(np.int32).ravel()
+    sums = [np.bincount(index, weights=values) for values in (None, radius.ravel(), power.ravel())]
+    starts = _ring_starts(sums[0], n_modes)
+    count, radii, total = (np.add.reduceat(values, starts) for values in sums)
+    good = total > 0
+    return radii[good] / count[good], total[good] / count[good]
+
+
+def _ring_starts(counts, enough):
+    """First narrow ring of every ring that counts ``enough`` bins and is wide enough for its multipole."""
+    starts, held = [0], 0
+    for ring, count in enumerate(counts):
+        held += count
+        wide = ring + 1 - starts[-1] >= _RING_WIDENING * ring
+        if held >= enough and wide and counts[ring + 1 :].sum() >= enough:
+            starts.append(ring + 1)
+            held = 0
+    return starts
+
+
+def _block_log_means(ratio, ell_y, ell_x, block_ell, block_modes):
+    half = int(np.ceil(np.abs(ell_y).max() / block_ell))
+    width = int(np.ceil(ell_x.max() / block_ell)) + 1
+    rows = np.rint(ell_y / block_ell).astype(int) + half
+    cols = np.rint(ell_x / block_ell).astype(int)
+    index = (rows[:, None] * width + cols[None, :]).ravel()
+    size = (2 * half + 1) * width
+    counts = np.bincount(index, minlength=size)
+    sums = np.bincount(index, weights=ratio.ravel(), minlength=size)
+    total = _smooth_even(sums.reshape(2 * half + 1, width))
+    weight = _smooth_even(counts.reshape(2 * half + 1, width).astype(float))
+    log_ratio = np.log(np.maximum(total / np.maximum(weight, 1), 1e-6))
+    return _shrink(log_ratio, _SMOOTHED_VARIANCE / block_modes).astype(np.float32)
+
+
+def _shrink(log_ratio, variance):
+    """Pull the anisotropy to zero where it does not exceed its own scatter, so that noise is not fitted to itself."""
+    ones = np.ones_like(log_ratio)
+    excess = _smooth_even(log_ratio**2) / _smooth_even(ones)
+    return log_ratio * np.clip(1 - 2 * variance / np.maximum(excess, 1e-12), 0, 1)
+
+
+def _smooth_even(half_plane):
+    """Weighted sum over neighbours (1, 2, 1 along both axes) of a half plane f(y, x >= 0) with f(-y, -x) = f(y, x)."""
+    whole = np.concatenate([half_plane[::-1, 1:2], half_plane], axis=1)
+    whole[:, 1] += half_plane[::-1, 0]
+    whole = np.pad(whole, ((1, 1), (0, 1)))
+    rows = whole[:-2] + 2 * whole[1:-1] + whole[2:]
+    return rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]
+
+
+def _linear_weights(position, size):
+    """Matrix (n, size) of linear interpolation weights at fractional grid positions, clipped to the grid."""
+    position = np.clip(np.asarray(position, np.float32), 0, size - 1)
+    low = np.minimum(position.astype(int), max(size - 2, 0))
+    weights = np.zeros((len(position), size), np.float32)
+    rows = np.arange(len(position))
+    weights[rows, low] = 1 - (position - low)
+    if size > 1:
+        weights[rows, low + 1] = position - low
+    return weights

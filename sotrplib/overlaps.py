@@ -1,0 +1,204 @@
+"""Positions and heights of sources that overlap in s = rho / sqrt(kappa), fitted together.
+
+The likelihood of sources of height h_i at x_i is h.s - h.A.h / 2 with s_i = s(x_i) and A_ij = A(x_i - x_j): the
+heights solve A h = s, and each source lies at the maximum of s minus the templates of the others.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sotrplib import positions
+from sotrplib import template as templates
+from sotrplib.positions import Refined
+
+_TOLERANCE_PIX = 1e-3
+_N_STEPS = 30
+_STRONG = 0.05  # sources that overlap by more are fitted together,
+_STRONG_SIGMA = 0.5  # as are those of which one adds more than this to the other;
+_WING_SIGMA = 0.05  # what is less than that and more than this counts for the heights alone
+_CLOSE = 0.1  # overlap from which errors are larger than those of single sources
+
+
+class Pairs(NamedTuple):
+    """Pairs i < j of sources whose templates overlap, and A at their separation; arrays of shape (n_pairs,)."""
+
+    i: np.ndarray
+    j: np.ndarray
+    overlap: np.ndarray
+
+
+def overlapping_pairs(y, x, height, template, *, limit, contribution):
+    """Pairs of sources with |A| above ``limit`` at their separation, or with more than ``contribution`` of either.
+
+    ``contribution`` is in the units of ``height``, the significance of the sources. Returns :class:`Pairs`.
+    """
+    smallest = min(limit, contribution / max(float(np.max(height, initial=0)), 1e-3))
+    i, j = positions.close_pairs(y, x, positions.reach_pix(template, smallest)).T
+    overlap = templates.evaluate_pixels(template, y[i] - y[j], x[i] - x[j], y[i])
+    keep = np.abs(overlap) > np.minimum(limit, contribution / np.maximum(np.maximum(height[i], height[j]), 1e-3))
+    return Pairs(i[keep], j[keep], overlap[keep])
+
+
+def refine_together(s_image, peaks, template, *, max_shift_pix=2.0):
+    """Peaks with those that overlap strongly at their most likely positions and heights together.
+
+    Parameters
+    ----------
+    s_image : array (ny, nx)
+        s = rho / sqrt(kappa), NaN where there are no data.
+    peaks : positions.Refined
+        Peaks of ``s_image``, each found by itself; no two at the same place.
+    template : template.Template
+    max_shift_pix : float, default 2
+        No position moves farther than this.
+
+    Returns
+    -------
+    positions.Refined
+        ``s_max`` is the height of each source without the others that overlap it by more than 0.05, or add more
+        than 0.5 to it. Sources without such neighbours are as they were.
+    """
+    pairs = overlapping_pairs(*peaks[:3], template, limit=_STRONG, contribution=_STRONG_SIGMA)
+    members = active = _members(pairs)
+    if not members.size:
+        return peaks
+    start = np.stack([peaks.y, peaks.x])
+    position, curvature = start.copy(), positions.pixel_curvature(template, peaks.y)
+    inverse, converged = np.linalg.inv(curvature), peaks.converged.copy()
+    values = np.stack([peaks.s_max, *np.zeros_like(start)])
+    for _ in range(_N_STEPS):
+        pairs = _update_overlaps(pairs, position, active, template)
+        values[:, active] = templates.sample(s_image, *position[:, active], template, 1)
+        height = solve_heights(values[0], pairs)
+        slope = values[1:, active] - _slope_of_others(position, height, pairs, active, template)
+        step = positions.shorten(np.einsum("nij,jn->in", inverse[active], slope) / np.maximum(height[active], 1))
+        step = np.where(np.isfinite(step), step, 0)
+        position[:, active] = positions.within(position[:, active] + step, start[:, active], max_shift_pix)
+        converged[active] = np.hypot(*step) < _TOLERANCE_PIX
+        active = _with_neighbours(active[~converged[active]], pairs, len(converged))
+        if not active.size:
+            break
+    values[0, members] = templates.sample(s_image, *position[:, members], template)
+    height = solve_heights(values[0], _update_overlaps(pairs, position, members, template))
+    return Refined(*position, height, *positions.position_covariance(curvature, height), converged)
+
+
+def separate_heights(s_image, peaks, template):
+    """Heights without the wings of all others, and errors, of sources whose positions are known.
+
+    Returns
+    -------
+    positions.Refined
+        The peaks with those heights, and covariances that count the overlap with close neighbours.
+    height_err : array (n,)
+        Error of the heights: 1 without close neighbours.
+    blended : array (n,) bool
+        Sources that another adds more than 0.5 to, and those others.
+    """
+    pairs = overlapping_pairs(*peaks[:3], template, limit=_STRONG, contribution=_WING_SIGMA)
+    height = solve_heights(templates.sample(s_image, peaks.y, peaks.x, template), pairs)
+    curvature = positions.pixel_curvature(template, peaks.y)
+    result = Refined(*peaks[:2], height, *positions.position_covariance(curvature, height), peaks.converged)
+    height_err, blended = np.ones(len(height)), np.zeros(len(height), bool)
+    index, covariance = joint_errors(*result[:3], pairs, template, limit=_CLOSE)
+    height_err[index] = np.sqrt(covariance[:, 0, 0])
+    result.cov_yy[index], result.cov_yx[index], result.cov_xx[index] = covariance[:, (1, 1, 2), (1, 2, 2)].T
+    added = np.abs(pairs.overlap) * np.maximum(height[pairs.i], height[pairs.j])
+    blended[_members(pairs, added > _STRONG_SIGMA)] = True
+    return result, height_err, blended
+
+
+def solve_heights(s, pairs):
+    """Heights h with s_i = sum_j A_ij h_j: those of overlapping sources from the values of s at their positions."""
+    from scipy.sparse import coo_array, eye_array
+    from scipy.sparse.linalg import spsolve
+
+    if not pairs.i.size:
+        return np.array(s, float)
+    both = np.concatenate([pairs.i, pairs.j]), np.concatenate([pairs.j, pairs.i])
+    matrix = coo_array((np.concatenate([pairs.overlap] * 2), both), shape=(len(s),) * 2) + eye_array(len(s))
+    finite = np.isfinite(s)
+    return np.where(finite, spsolve(matrix.tocsc(), np.where(finite, s, 0)), np.nan)
+
+
+def joint_errors(y, x, height, pairs, template, *, limit=0.01):
+    """Errors of height and position of overlapping sources, from the Fisher matrix of each with its neighbours.
+
+    Parameters
+    ----------
+    y, x, height : array (n,)
+        Positions in pixels and heights.
+    pairs : Pairs
+    template : template.Template
+    limit : float, default 0.01
+        Overlap from which a neighbour counts.
+
+    Returns
+    -------
+    index : array (m,) int
+        The sources that have such neighbours.
+    covariance : array (m, 3, 3)
+        Of (height, y, x), pixels; with every other parameter of the neighbours left free.
+    """
+    near = np.abs(pairs.overlap) > limit
+    first, second = np.concatenate([pairs.i[near], pairs.j[near]]), np.concatenate([pairs.j[near], pairs.i[near]])
+    index = _members(pairs, near)
+    covariance = np.empty((len(index), 3, 3))
+    for k, source in enumerate(index):
+        group = [source, *second[first == source]]
+        covariance[k] = np.linalg.pinv(_fisher(y[group], x[group], height[group], template))[:3, :3]
+    return index, covariance
+
+
+def _fisher(y, x, height, template):
+    """Fisher matrix of (height, y, x) of each of a few sources, (3 n, 3 n)."""
+    dy, dx = np.subtract.outer(y, y), np.subtract.outer(x, x)
+    row = np.broadcast_to(y.mean(), dy.shape)
+    blocks = np.empty((len(y), 3, len(y), 3))
+    orders = ((0, 0), (1, 0), (0, 1))
+    scale = np.stack([np.ones(len(y)), height, height], 1)
+    for a, (ay, ax) in enumerate(orders):
+        for b, (by, bx) in enumerate(orders):
+            sign = -1 if b else 1
+            values = sign * templates.evaluate_pixels(template, dy, dx, row, orders=(ay + by, ax + bx))
+            blocks[:, a, :, b] = values * scale[:, a, None] * scale[None, :, b]
+    return blocks.reshape(3 * len(y), 3 * len(y))
+
+
+def _update_overlaps(pairs, position, moved, template):
+    """Pairs with the overlap of those made anew in which a source has moved."""
+    touched = _touched(pairs, moved, position.shape[1])
+    i, j, overlap = pairs.i[touched], pairs.j[touched], pairs.overlap.copy()
+    dy, dx = position[:, i] - position[:, j]
+    overlap[touched] = templates.evaluate_pixels(template, dy, dx, position[0, i])
+    return pairs._replace(overlap=overlap)
+
+
+def _members(pairs, chosen=slice(None)):
+    """Sources in any of the chosen pairs, each once."""
+    return np.unique(np.concatenate([pairs.i[chosen], pairs.j[chosen]]))
+
+
+def _touched(pairs, sources, n):
+    chosen = np.zeros(n, bool)
+    chosen[sources] = True
+    return chosen[pairs.i] | chosen[pairs.j]
+
+
+def _with_neighbours(sources, pairs, n):
+    touched = _touched(pairs, sources, n)
+    return np.unique(np.concatenate([sources, pairs.i[touched], pairs.j[touched]]))
+
+
+def _slope_of_others(position, height, pairs, active, template):
+    """Gradient (2, n_active) at each active source of the templates of the sources that overlap it."""
+    slope = np.zeros(position.shape)
+    touched = _touched(pairs, active, position.shape[1])
+    i, j = pairs.i[touched], pairs.j[touched]
+    dy, dx = position[:, i] - position[:, j]
+    for axis, order in enumerate(((1, 0), (0, 1))):
+        gradient = templates.evaluate_pixels(template, dy, dx, position[0, i], orders=order)
+        np.add.at(slope[axis], i, gradient * height[j])
+        np.add.at(slope[axis], j, -gradient * height[i])
+    return slope[:, active]

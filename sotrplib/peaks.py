@@ -1,0 +1,225 @@
+"""Search of s = rho / sqrt(kappa) for point sources.
+
+Peaks are refined between the pixels and kept above a threshold. What bright ones leave around them (noise on
+their shoulders, rings of the template, companions that make no maximum of their own) is decided on the map
+without their templates, sources that overlap are fitted together, and this is repeated until nothing is found.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from sotrplib import crossmatch, geometry, overlaps, positions, shapes, subtraction
+from sotrplib import template as templates
+from sotrplib.positions import Refined
+
+LOWEST_START = 0.75  # maxima of pixels are followed from this fraction of the threshold on
+_BRIGHT = 2.0  # sources above this many thresholds are searched around
+_NO_LOAD = 0.1  # what a brighter peak may add to another before it counts, in sigma
+_ROUNDS = 10
+_PAINT_TOLERANCE = 0.3  # templates end below this, in sigma
+_NEAR_FWHM = 0.5
+_ONE_AT_A_TIME_FWHM = 2.0  # of new sources closer than this one enters at a time
+_LARGEST_SHIFT_FWHM = 0.5  # of a source in a joint fit
+_BLOCK = 4000
+
+
+class Found(NamedTuple):
+    """Sources, and the map s without the templates of those ``painted``.
+
+    ``peaks`` (:class:`positions.Refined`) has heights without the light of the others, ``height_err`` their error
+    (1 for a source alone), ``blended`` those that overlap; arrays (n,). ``residual`` is (ny, nx).
+    """
+
+    peaks: Refined
+    height_err: np.ndarray
+    blended: np.ndarray
+    painted: np.ndarray
+    residual: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """What is searched.
+
+    ``s`` (ny, nx) float32, NaN without data; ``skymap`` the whole map, of which s may lack models of known sources
+    (``has_models``); ``options`` the section ``find_sources`` of the configuration.
+    """
+
+    s: np.ndarray
+    skymap: object
+    options: dict
+    has_models: bool = False
+
+    @property
+    def template(self):
+        """Shape of a source."""
+        return self.skymap.template
+
+
+def make_field(skymap, rho, options):
+    """:class:`Field` of a map whose rho, less the models of known sources, is ``rho``."""
+    return Field(significance(rho, skymap.kappa), skymap, options, rho is not skymap.rho)
+
+
+def significance(rho, kappa):
+    """s = rho / sqrt(kappa), float32, NaN where kappa is 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        s = np.sqrt(kappa, dtype=np.float32)
+        return np.divide(rho, s, out=s)
+
+
+def search(field):
+    """All sources of a field above the threshold ``snr_min`` (:class:`Found`)."""
+    peaks, painted = _sure_peaks(field, field.s, _maxima(field, field.s))
+    peaks = _fit(field, peaks)
+    for _ in range(_ROUNDS if painted.any() else 0):
+        new = _new_peaks(field, _without(field, peaks, painted), peaks)
+        if not len(new.y):
+            break
+        peaks = _fit(field, Refined(*(np.concatenate(both) for both in zip(peaks, new, strict=True))))
+        painted = np.append(painted, np.ones(len(new.y), bool))
+    return settle(field, peaks, painted)[0]
+
+
+def settle(field, peaks, painted=None):
+    """Sources that stay above the threshold and apart from each other when all are fitted together.
+
+    The others are left out the least significant of each neighbourhood first, with a new fit after each.
+
+    Parameters
+    ----------
+    field : Field
+    peaks : positions.Refined
+    painted : array (n,) bool, optional
+        Sources whose templates are taken out of the map besides those of blended ones; default none.
+
+    Returns
+    -------
+    Found
+    index : array (m,) int
+        Which of the peaks they are.
+    """
+    index = np.arange(len(peaks.y))
+    painted = np.zeros(len(index), bool) if painted is None else painted
+    while True:
+        peaks, height_err, blended = overlaps.separate_heights(field.s, peaks, field.template)
+        found = Found(peaks, height_err, blended, painted | blended, _without(field, peaks, painted | blended))
+        significance = np.nan_to_num(peaks.s_max) / height_err
+        keep = significance >= limit(field, found.residual, peaks, found.painted)
+        keep &= _apart(field, *peaks[:3], field.options["min_separation_fwhm"])
+        if keep.all():
+            return found, index
+        keep |= ~_apart(field, peaks.y, peaks.x, np.where(keep, -np.inf, -significance), _ONE_AT_A_TIME_FWHM)
+        index, painted, peaks = index[keep], painted[keep], _fit(field, take(peaks, np.flatnonzero(keep)))
+
+
+def limit(field, image, peaks, painted):
+    """Threshold at each peak (n,): raised where a model taken out of the map, with its error, is close."""
+    near = models_near(field, image, peaks, painted)
+    return field.options["snr_min"] * np.hypot(1, field.options["template_err"] * near)
+
+
+def models_near(field, image, peaks, painted):
+    """Largest |s| within half a FWHM of each peak of all that was taken out of the map, the peak itself apart.
+
+    ``image`` is s without the templates of the peaks that are ``painted``.
+    """
+    largest = np.zeros(len(peaks.y))
+    if not field.has_models and not painted.any():
+        return largest
+    half = int(np.ceil(_NEAR_FWHM * np.max(fwhm_pix(field.template, peaks.y), initial=1)))
+    for part in np.array_split(np.arange(len(peaks.y)), len(peaks.y) // _BLOCK + 1):
+        y, x = peaks.y[part], peaks.x[part]
+        rho, kappa, rest = (shapes.stamps(m, y, x, half) for m in (field.skymap.rho, field.skymap.kappa, image))
+        own = templates.patches(field.template, y - np.rint(y), x - np.rint(x), y, half)
+        own *= np.where(painted[part], np.nan_to_num(peaks.s_max[part]), 0)[:, None, None]
+        taken = np.abs(significance(rho, kappa) - rest - own)
+        largest[part] = np.nan_to_num(taken).max(axis=(1, 2), initial=0)
+    return largest
+
+
+def take(peaks, index):
+    """Peaks of the given index."""
+    return Refined(*(values[index] for values in peaks))
+
+
+def fwhm_pix(template, y):
+    """Width of the template in units of the shorter side of a pixel, for rows (n,)."""
+    return templates.fwhm_arcmin(template, y) / np.min(template.step_arcmin, axis=1)[templates.band_of(template, y)]
+
+
+def _maxima(field, image):
+    return positions.local_maxima(image, LOWEST_START * field.options["snr_min"], field.skymap.mask == 0)
+
+
+def _sure_peaks(field, image, start):
+    """Refined maxima above the threshold that no brighter one can have made, and which of them to paint."""
+    threshold = field.options["snr_min"]
+    peaks = positions.refine(image, *start, field.template)
+    enough = np.nan_to_num(peaks.s_max) >= LOWEST_START * threshold
+    peaks = take(peaks, np.flatnonzero(enough & positions.distinct(*peaks[:3])))
+    bright, faint, load = _loads(peaks, field.template)
+    most = np.zeros(len(peaks.y))
+    np.maximum.at(most, faint, load)
+    lowest = limit(field, image, peaks, np.zeros(len(peaks.y), bool))
+    lowest = np.maximum(lowest, threshold * np.hypot(1, field.options["template_err"] * most))
+    sure = peaks.s_max - most >= lowest
+    painted = sure & (peaks.s_max > _BRIGHT * threshold)
+    painted[bright[sure[bright] & ~sure[faint]]] = True
+    kept = np.flatnonzero(sure)
+    kept = kept[_apart(field, *take(peaks, kept)[:3], field.options["min_separation_fwhm"])]
+    return take(peaks, kept), painted[kept]
+
+
+def _loads(peaks, template):
+    """Pairs of a brighter and a fainter peak, and the most that the template of the one can add at the other."""
+    envelope = templates.envelope(template)
+    reach = np.count_nonzero(envelope * np.max(peaks.s_max, initial=1) > _NO_LOAD) + 1
+    i, j = positions.close_pairs(peaks.y, peaks.x, reach).T
+    i, j = np.where(peaks.s_max[i] >= peaks.s_max[j], [i, j], [j, i])
+    distance = np.hypot(peaks.y[i] - peaks.y[j], peaks.x[i] - peaks.x[j])
+    load = peaks.s_max[i] * np.interp(distance, np.arange(len(envelope)), envelope)
+    counts = load > _NO_LOAD
+    return i[counts], j[counts], load[counts]
+
+
+def _new_peaks(field, residual, known):
+    """Sure peaks of the map without the known sources, away from these; of close ones the highest alone."""
+    start = _maxima(field, residual)
+    away = _is_away(field, *start, known)
+    new, _ = _sure_peaks(field, residual, (start[0][away], start[1][away]))
+    away = _is_away(field, new.y, new.x, known)
+    alone = _apart(field, *new[:3], max(_ONE_AT_A_TIME_FWHM, field.options["min_separation_fwhm"]))
+    return take(new, np.flatnonzero(away & alone))
+
+
+def _fit(field, peaks):
+    reach = _LARGEST_SHIFT_FWHM * np.max(fwhm_pix(field.template, peaks.y), initial=1)
+    return overlaps.refine_together(field.s, peaks, field.template, max_shift_pix=reach)
+
+
+def _without(field, peaks, painted):
+    """s without the templates of the painted sources."""
+    if not painted.any():
+        return field.s
+    y, x, height = (values[painted] for values in peaks[:3])
+    model = subtraction.paint(field.s.shape, y, x, height, field.template, tolerance=_PAINT_TOLERANCE)
+    return np.subtract(field.s, model, out=model)
+
+
+def _apart(field, y, x, height, radius_fwhm):
+    """Which positions are not within the radius of a higher one that is kept itself."""
+    ra, dec = geometry.pix2sky(field.skymap.wcs, y, x)
+    i, j, _ = crossmatch.match(ra, dec, ra, dec, _radius_arcsec(field, y, radius_fwhm))
+    return positions.keep_highest(height, i[i != j], j[i != j])
+
+
+def _is_away(field, y, x, known):
+    wcs, radius = field.skymap.wcs, _radius_arcsec(field, y, field.options["min_separation_fwhm"])
+    return crossmatch.nearest(*geometry.pix2sky(wcs, y, x), *geometry.pix2sky(wcs, known.y, known.x), radius)[0] < 0
+
+
+def _radius_arcsec(field, y, radius_fwhm):
+    return 60 * radius_fwhm * templates.fwhm_arcmin(field.template, y)

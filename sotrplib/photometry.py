@@ -1,0 +1,337 @@
+"""Fluxes and offsets of known sources in a filtered map, read at given positions.
+
+The flux of an isolated source is F = rho/kappa at its position with error kappa^-1/2; those that overlap are
+solved together (:mod:`blends`). Nothing is fitted to the flux, so it is unbiased down to zero.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sotrplib import geometry, masks, positions, tables
+from sotrplib import pointing as pointings
+from sotrplib import template as templates
+from sotrplib.blends import solve_blends
+
+_MASKED = tables.MASK_BITS["EDGE"] | tables.MASK_BITS["GALAXY"] | tables.MASK_BITS["PLANET"]
+_UNUSABLE = tables.flag("NO_DATA", "MASKED")
+_OFFSET_SIGMA = 5.0
+_CHANGE_SIGMA = 5.0
+_WING_SIGMA = 3.0
+_TIME_STEP_S = 60.0  # neighbouring pixels farther apart in time belong to different scans
+_STAMP_WING = 0.02  # significance above which a neighbour is taken out of a stamp
+_STAMPS_AT_ONCE = 4096
+
+
+class Expected(NamedTuple):
+    """Where catalogue sources should be in a map: pixels, and the error of the pointing model in arcsec, each (n,)."""
+
+    y: np.ndarray
+    x: np.ndarray
+    ra_deg: np.ndarray
+    dec_deg: np.ndarray
+    ra_err_arcsec: np.ndarray
+    dec_err_arcsec: np.ndarray
+
+
+def measure(rho, kappa, y, x, template, *, blend_limit=0.01):
+    """Flux of sources at pixel positions.
+
+    Parameters
+    ----------
+    rho, kappa : array (ny, nx)
+        Filtered map, mJy^-1 and mJy^-2; kappa = 0 where unobserved.
+    y, x : array (n,)
+        Positions in pixels.
+    template : template.Template
+    blend_limit : float, default 0.01
+        Sources whose templates overlap by more than this are solved together.
+
+    Returns
+    -------
+    flux, flux_err : array (n,)
+        In mJy; NaN where the nearest pixel is unobserved or off the map.
+    n_blend : array (n,) int
+        Sources solved together, the source itself included.
+    """
+    s, depth = templates.read_at(rho, kappa, y, x, template)
+    return solve_blends(y, x, s * np.sqrt(depth), depth, template, blend_limit=blend_limit)[:3]
+
+
+def forced_photometry(skymap, catalog, pointing, options):
+    """Measure every catalogue source that falls on a map.
+
+    Parameters
+    ----------
+    skymap : maps.SkyMap
+    catalog : pandas.DataFrame
+        Table ``catalog``, with fluxes in the band of the map.
+    pointing : pointing.PointingModel or None
+        Measured minus catalogue positions of this map; None is no offset. The catalogue is not moved.
+    options : mapping
+        Section ``forced_photometry`` of the configuration: ``flux_min_mjy, offset_snr_min, offset_max_arcmin,
+        blend_limit, near_edge_arcmin``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Table ``forced``, a row for each source on the array of the map, in the order of the catalogue. Where
+        the nearest pixel is unobserved or masked the numbers are NaN and a flag says why.
+    """
+    catalog, expected = _on_map(skymap, catalog, pointing, options["flux_min_mjy"])
+    y, x = expected.y, expected.x
+    s, kappa = templates.read_at(skymap.rho, skymap.kappa, y, x, skymap.template)
+    shares, limit = catalog["flux_mjy"].to_numpy(float), options["blend_limit"]
+    solved = solve_blends(y, x, s * np.sqrt(kappa), kappa, skymap.template, blend_limit=limit, shares=shares)
+    flags = _state_flags(skymap, y, x)
+    columns = _flux_columns(catalog, solved, (flags & _UNUSABLE) == 0)
+    columns["time_unix_s"] = read_time(skymap, y, x)
+    bad = ((skymap.mask & _MASKED) != 0) | ~(skymap.kappa > 0)
+    columns["edge_distance_arcmin"] = masks.distance_to_bad_arcmin(bad, skymap.wcs, y, x)
+    chosen = np.flatnonzero((columns["snr"] >= options["offset_snr_min"]) & ~solved.merged)
+    columns |= _offset_columns(skymap, expected, solved.flux * np.sqrt(kappa), chosen, options["offset_max_arcmin"])
+    flags |= _place_flags(skymap, y, x, columns, options["near_edge_arcmin"])
+    flags |= _result_flags(columns, solved) | _offset_flags(columns, catalog, expected)
+    if pointing is None or pointing.kind == "identity":
+        flags |= tables.flag("POINTING_IDENTITY")
+    return tables.make("forced", columns | {"flags": flags})
+
+
+def expected_positions(skymap, ra_deg, dec_deg, pointing=None):
+    """Where sources of known sky position are in a map.
+
+    Parameters
+    ----------
+    skymap : maps.SkyMap
+    ra_deg, dec_deg : array (n,)
+    pointing : pointing.PointingModel, optional
+        Default no offset.
+
+    Returns
+    -------
+    Expected
+    """
+    ra, dec = np.asarray(ra_deg, float), np.asarray(dec_deg, float)
+    zero = np.zeros(ra.shape)
+    dra, ddec, *errors = (zero,) * 4 if pointing is None else pointings.evaluate(pointing, ra, dec)
+    if pointing is not None:
+        ra, dec = geometry.offset_position(ra, dec, dra, ddec)
+    return Expected(*geometry.sky2pix(skymap.wcs, ra, dec, skymap.rho.shape), ra, dec, *errors)
+
+
+def read_time(skymap, y, x):
+    """UTC (unix seconds) at which positions on a map were observed, (n,); NaN where the map does not know."""
+    if skymap.time is None:
+        return np.full(len(y), np.nan)
+    nearest = skymap.time[np.rint(y).astype(int), np.rint(x).astype(int)].astype("f8")
+    low = [np.clip(np.floor(p).astype(int), 0, max(n - 2, 0)) for p, n in zip((y, x), skymap.time.shape, strict=True)]
+    high = [np.minimum(p + 1, n - 1) for p, n in zip(low, skymap.time.shape, strict=True)]
+    corners = np.array([[skymap.time[i, j] for j in (low[1], high[1])] for i in (low[0], high[0])], "f8")
+    fy, fx = (np.clip(p - start, 0, 1) for p, start in zip((y, x), low, strict=True))
+    between = np.einsum("ijn,in,jn->n", corners, np.stack([1 - fy, fy]), np.stack([1 - fx, fx]))
+    smooth = np.ptp(corners, axis=(0, 1)) < _TIME_STEP_S
+    return np.where(smooth, between, nearest) + skymap.info.t_ref_unix_s
+
+
+def cutouts(skymap, ra_deg, dec_deg, size_arcmin, *, pointing=None):
+    """Small maps around sources, pixels as they are.
+
+    Parameters
+    ----------
+    skymap : maps.SkyMap
+    ra_deg, dec_deg : array (n,)
+        Sky positions; NaN or far off the map gives a cutout of NaN.
+    size_arcmin : float
+        Side, made an odd number of pixels k.
+    pointing : pointing.PointingModel, optional
+        Of the map; default no offset.
+
+    Returns
+    -------
+    images : array (n, 2, k, k) float32
+        Flux (mJy) and SNR, [row, column] as in the map; NaN where unobserved and off the map.
+    offsets : array (n, 2)
+        Row and column of the source minus those of the middle pixel ``k // 2``, from -0.5 to 0.5.
+    """
+    step = geometry.pixel_scales(skymap.rho.shape, skymap.wcs)[0].mean()
+    half = max(round(size_arcmin / step) // 2, 0)
+    place = expected_positions(skymap, ra_deg, dec_deg, pointing)
+    centre = np.rint(np.where(np.isfinite([place.y, place.x]), [place.y, place.x], -4 * half - 4)).astype(int)
+    rho, kappa = (_windows(image, *centre, half) for image in (skymap.rho, skymap.kappa))
+    images = np.full((len(rho), 2, 2 * half + 1, 2 * half + 1), np.nan, "f4")
+    np.divide(rho, kappa, out=images[:, 0], where=kappa > 0)
+    np.divide(rho, np.sqrt(kappa, where=kappa > 0, out=np.ones_like(kappa)), out=images[:, 1], where=kappa > 0)
+    return images, (np.array([place.y, place.x]) - centre).T
+
+
+def cutout_arrays(skymap, table, size_arcmin, *, pointing=None):
+    """Cutouts around the rows of a table, as arrays for :func:`store.write`; none if ``size_arcmin`` is 0."""
+    if not size_arcmin:
+        return {}
+    images, offsets = cutouts(skymap, table["ra_deg"], table["dec_deg"], size_arcmin, pointing=pointing)
+    where = {"unit": "pixel", "description": "(row, column) of the source minus those of the middle pixel"}
+    return {
+        "cutouts/flux": (images[:, 0], {"unit": "mJy", "description": "[source, row, column]"}),
+        "cutouts/snr": (images[:, 1], {"unit": "1", "description": "[source, row, column]"}),
+        "cutouts/offset": (offsets, where),
+    }
+
+
+def _windows(image, row, column, half):
+    """Squares (n, k, k) of an image around pixels, 0 off the image."""
+    axis = np.arange(-half, half + 1)
+    rows, columns = row[:, None] + axis, column[:, None] + axis
+    on_image = [(index >= 0) & (index < n) for index, n in zip((rows, columns), image.shape, strict=True)]
+    rows, columns = (np.clip(index, 0, n - 1) for index, n in zip((rows, columns), image.shape, strict=True))
+    return image[rows[:, :, None], columns[:, None, :]] * (on_image[0][:, :, None] & on_image[1][:, None, :])
+
+
+def _on_map(skymap, catalog, pointing, flux_min_mjy):
+    """Rows of the catalogue that are bright enough and on the array of the map, and their expected positions."""
+    bright = catalog[~(catalog["flux_mjy"].to_numpy(float) < flux_min_mjy)]
+    expected = expected_positions(skymap, bright["ra_deg"], bright["dec_deg"], pointing)
+    inside = geometry.inside(skymap.rho.shape, expected.y, expected.x)
+    return bright[inside], Expected(*(np.atleast_1d(values)[inside] for values in expected))
+
+
+def _state_flags(skymap, y, x):
+    """Flags of the nearest pixel, array (n,) uint32: NO_DATA or MASKED, and NO_TIME."""
+    pixel = np.rint(y).astype(int), np.rint(x).astype(int)
+    observed = skymap.kappa[pixel] > 0
+    no_time = np.ones(len(y), bool) if skymap.time is None else ~np.isfinite(skymap.time[pixel])
+    return (
+        _where(~observed, "NO_DATA")
+        | _where(observed & ((skymap.mask[pixel] & _MASKED) != 0), "MASKED")
+        | _where(no_time, "NO_TIME")
+    )
+
+
+def _where(condition, name):
+    return np.where(condition, np.uint32(tables.flag(name)), np.uint32(0))
+
+
+def _flux_columns(catalog, solved, usable):
+    flux, error = (np.where(usable, values, np.nan) for values in (solved.flux, solved.flux_err))
+    same = {name: catalog[name].to_numpy() for name in ("source_id", "source_name", "ra_deg", "dec_deg")}
+    return same | {
+        "flux_mjy": flux,
+        "flux_err_mjy": error,
+        "snr": flux / error,
+        "catalog_flux_mjy": catalog["flux_mjy"].to_numpy(),
+        "catalog_flux_err_mjy": catalog["flux_err_mjy"].to_numpy(),
+        "n_blend": solved.n_blend,
+    }
+
+
+def _offset_columns(skymap, expected, height, chosen, max_shift_arcmin):
+    """Fitted minus expected positions of the chosen sources, NaN for the others and where the fit failed."""
+    offset, error = np.full((2, len(height)), np.nan), np.full((2, len(height)), np.nan)
+    if len(chosen):
+        found = _refine_alone(skymap, expected, height, chosen, max_shift_arcmin)
+        good = found.converged & (found.s_max > 0)
+        index, y, x = chosen[good], found.y[good], found.x[good]
+        origin = expected.ra_deg[index], expected.dec_deg[index]
+        offset[:, index] = geometry.tangent_offsets(*geometry.pix2sky(skymap.wcs, y, x), *origin)
+        error[:, index] = positions.sky_errors(skymap.wcs, y, x, [values[good] for values in found[3:6]])
+    names = "ra_offset_arcsec", "dec_offset_arcsec", "ra_offset_err_arcsec", "dec_offset_err_arcsec"
+    return dict(zip(names, (*offset, *error), strict=True))
+
+
+def _refine_alone(skymap, expected, height, chosen, max_shift_arcmin):
+    """Positions of sources, each in a stamp of s from which the models of all others are taken away."""
+    template = skymap.template
+    max_shift = max_shift_arcmin / np.mean(template.step_arcmin[:, 0])
+    half = int(np.ceil(max_shift)) + templates.N_TAPS // 2 + 1
+    order = np.argsort(expected.y[chosen], kind="stable")
+    parts = [order[start : start + _STAMPS_AT_ONCE] for start in range(0, len(order), _STAMPS_AT_ONCE)]
+    found = [_refine_stamps(skymap, expected, height, chosen[part], (half, max_shift)) for part in parts]
+    back = np.argsort(order)
+    return positions.Refined(*(np.concatenate(values)[back] for values in zip(*found, strict=True)))
+
+
+def _refine_stamps(skymap, expected, height, chosen, size):
+    """Positions of sources in the order of their rows: their stamps are put below each other in one image."""
+    half, max_shift = size
+    stamps, row, column = _stamps(skymap, expected, height, chosen, half)
+    bands, first = np.unique(templates.band_of(skymap.template, expected.y[chosen]), return_index=True)
+    edges = np.append(first, len(chosen)) * (2 * half + 1)
+    template = templates.select_bands(skymap.template, bands, edges)
+    below, aside = np.arange(len(chosen)) * (2 * half + 1) + half - row, half - column
+    start = expected.y[chosen] + below, expected.x[chosen] + aside
+    found = positions.refine(stamps.reshape(-1, 2 * half + 1), *start, template, max_shift_pix=max_shift)
+    return found._replace(y=found.y - below, x=found.x - aside)
+
+
+def _stamps(skymap, expected, height, chosen, half):
+    """s around the chosen sources without the other sources, (n, k, k), and the middle pixel of each stamp."""
+    row, column = np.rint(expected.y[chosen]).astype(int), np.rint(expected.x[chosen]).astype(int)
+    rho, kappa = (_windows(image, row, column, half) for image in (skymap.rho, skymap.kappa))
+    depth = np.sqrt(np.maximum(kappa, 0), dtype="f8")
+    stamps = np.divide(rho, depth, out=np.full(rho.shape, np.nan), where=depth > 0)
+    stamp, other = _neighbours(expected, height, chosen, np.sqrt(2) * half, templates.envelope(skymap.template))
+    for start in range(0, len(stamp), _STAMPS_AT_ONCE):
+        i, j = stamp[start : start + _STAMPS_AT_ONCE], other[start : start + _STAMPS_AT_ONCE]
+        fy, fx = expected.y[j] - row[i], expected.x[j] - column[i]
+        models = templates.patches(skymap.template, fy, fx, expected.y[j], half) * height[j][:, None, None]
+        for index, model in zip(i.tolist(), models, strict=True):
+            stamps[index] -= model
+    return stamps, row, column
+
+
+def _neighbours(expected, height, chosen, half_diagonal, envelope):
+    """Pairs (index into chosen, index of another source) of sources that reach the stamps of the chosen."""
+    from scipy.spatial import cKDTree
+
+    points = np.stack([expected.y, expected.x], 1)
+    reach = np.count_nonzero(envelope > _STAMP_WING / np.maximum(np.abs(np.nan_to_num(height)), 1e-9)[:, None], axis=1)
+    others = np.flatnonzero(reach)
+    radius = reach.max() + half_diagonal
+    near = cKDTree(points[chosen]).sparse_distance_matrix(cKDTree(points[others]), radius, output_type="ndarray")
+    stamp, other = near["i"], others[near["j"]]
+    keep = (chosen[stamp] != other) & (near["v"] < reach[other] + half_diagonal)
+    return stamp[keep], other[keep]
+
+
+def _place_flags(skymap, y, x, columns, near_edge_arcmin):
+    """NEAR_EDGE and NEAR_HOLE."""
+    distance = columns["edge_distance_arcmin"]
+    width = templates.fwhm_arcmin(skymap.template, y)
+    hole = np.zeros(len(y), bool)
+    near = np.flatnonzero(distance < width)
+    if len(near):
+        hole[near] = _unobserved_within(skymap, y[near], x[near], width[near])
+    return _where(distance < near_edge_arcmin, "NEAR_EDGE") | _where(hole, "NEAR_HOLE")
+
+
+def _unobserved_within(skymap, y, x, radius_arcmin):
+    """Whether a pixel without data, or one off the map, lies within a radius (n,) of each position."""
+    row, column = np.rint(y).astype(int), np.rint(x).astype(int)
+    dy = skymap.template.step_arcmin[templates.band_of(skymap.template, y), 0]
+    dx = templates.pixel_width_arcmin(skymap.template, y)
+    half = int(np.ceil(np.max(radius_arcmin / np.minimum(dy, dx))))
+    axis = np.arange(-half, half + 1)
+    across = (axis + (row - y)[:, None]) * dy[:, None], (axis + (column - x)[:, None]) * dx[:, None]
+    inside = np.hypot(across[0][:, :, None], across[1][:, None, :]) < radius_arcmin[:, None, None]
+    return (inside & ~(_windows(skymap.kappa, row, column, half) > 0)).any(axis=(1, 2))
+
+
+def _result_flags(columns, solved):
+    """BLENDED, NEAR_BRIGHT and FLUX_CHANGED."""
+    catalog_error = np.nan_to_num(np.asarray(columns["catalog_flux_err_mjy"], float))
+    change = columns["flux_mjy"] - columns["catalog_flux_mjy"]
+    changed = np.abs(change) > _CHANGE_SIGMA * np.hypot(columns["flux_err_mjy"], catalog_error)
+    return (
+        _where(solved.n_blend > 1, "BLENDED")
+        | _where(solved.wings > _WING_SIGMA, "NEAR_BRIGHT")
+        | _where(changed, "FLUX_CHANGED")
+    )
+
+
+def _offset_flags(columns, catalog, expected):
+    """NO_OFFSET, and OFFSET_LARGE with the errors of catalogue and pointing model counted."""
+    catalog_error = np.nan_to_num(catalog["pos_err_arcsec"].to_numpy(float))
+    squares = 0.0
+    for axis, model_error in (("ra", expected.ra_err_arcsec), ("dec", expected.dec_err_arcsec)):
+        variance = columns[f"{axis}_offset_err_arcsec"] ** 2 + catalog_error**2 + model_error**2
+        squares = squares + columns[f"{axis}_offset_arcsec"] ** 2 / variance
+    return _where(~np.isfinite(squares), "NO_OFFSET") | _where(squares > _OFFSET_SIGMA**2, "OFFSET_LARGE")

@@ -1,0 +1,218 @@
+"""Positions of sources between the pixels of s = rho / sqrt(kappa).
+
+A source of significance S at x0 gives s(x) = S A(x - x0) plus noise of covariance A. Its most likely position
+is the maximum of s, found by Newton's method, with covariance M^-1 / S^2, M = -grad grad A(0): the Cramer-Rao
+bound.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sotrplib import geometry
+from sotrplib import template as templates
+
+_LAST_STEP_PIX = 0.03  # after a step this short the error is some 1e-4 pixels
+_LONGEST_STEP_PIX = 1.0
+_ROUNDING = 1e-5  # of the interpolation, relative to s
+
+
+class Refined(NamedTuple):
+    """Maxima of s: arrays of shape (n,), positions in pixels, covariances in pixels squared."""
+
+    y: np.ndarray
+    x: np.ndarray
+    s_max: np.ndarray
+    cov_yy: np.ndarray
+    cov_yx: np.ndarray
+    cov_xx: np.ndarray
+    converged: np.ndarray
+
+
+def local_maxima(image, threshold, good=None):
+    """Pixels above a threshold that no pixel of the 3 x 3 around them exceeds.
+
+    Parameters
+    ----------
+    image : array (ny, nx)
+        NaN counts as lower than anything.
+    threshold : float
+    good : array (ny, nx) bool, optional
+        Pixels at which a maximum may lie, default all; the others may still exceed it.
+
+    Returns
+    -------
+    y, x : array (n,) int
+        In the order of the pixels. Of equal neighbours the first counts.
+    """
+    ny, nx = image.shape
+    with np.errstate(invalid="ignore"):
+        high = image > threshold
+    y, x = np.divmod(np.flatnonzero(high if good is None else high & good), nx)
+    for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)):
+        there, here = _pixel_or_nan(image, y + dy, x + dx), image[y, x]
+        lower = there >= here if (dy, dx) < (0, 0) else there > here
+        y, x = y[~lower], x[~lower]
+    return y, x
+
+
+def refine(s_image, y, x, template, *, max_shift_pix=2.0, n_iter=12):
+    """Nearest maximum of s to each position.
+
+    Parameters
+    ----------
+    s_image : array (ny, nx)
+        s = rho / sqrt(kappa), best NaN where there are no data.
+    y, x : array (n,)
+        Positions to start from, in pixels.
+    template : template.Template
+        Shape of a source in ``s_image``.
+    max_shift_pix : float, default 2
+        No position moves farther than this from its start.
+    n_iter : int, default 12
+        Most steps taken. A step is Newton's where s is curved like a peak, else up the gradient with the
+        template's curvature; it is shortened until s rises.
+
+    Returns
+    -------
+    Refined
+        Covariance M^-1 / (s_max^2 - 2), the denominator at least 1. ``converged`` is False where no maximum
+        was reached; where the start is off the image or NaN, s_max is NaN and the position the start.
+    """
+    start = np.stack([np.asarray(y, float), np.asarray(x, float)])
+    curvature = pixel_curvature(template, start[0])
+    position = within(start + _pixel_vertex(s_image, *start), start, max_shift_pix)
+    values = np.array(templates.sample(s_image, *position, template, 2))
+    converged, damping = np.zeros(start.shape[1], bool), np.ones(start.shape[1])
+    active = np.flatnonzero(np.isfinite(values[0]))
+    for _ in range(n_iter):
+        step = _newton_step(values[:, active], curvature[active])
+        small = np.hypot(*step) < _LAST_STEP_PIX
+        last = active[small]
+        converged[last] = True
+        values[0, last] += 0.5 * np.sum(values[1:3, last] * step[:, small], axis=0)
+        position[:, last] += step[:, small]
+        step, active = step[:, ~small], active[~small]
+        if not active.size:
+            break
+        trial = within(position[:, active] + step * damping[active], start[:, active], max_shift_pix)
+        risen = np.array(templates.sample(s_image, *trial, template, 2))
+        better = risen[0] > values[0, active] * (1 - _ROUNDING)
+        position[:, active[better]], values[:, active[better]] = trial[:, better], risen[:, better]
+        damping[active] = np.where(better, 1, damping[active] / 4)
+    return Refined(*position, values[0], *position_covariance(curvature, values[0]), converged)
+
+
+def pixel_curvature(template, row):
+    """M = -grad grad A(0) in pixels of the map, per pixel squared: array (n, 2, 2) for rows (n,)."""
+    zero = np.zeros(np.shape(row))
+    parts = [-templates.evaluate_pixels(template, zero, zero, row, orders=o) for o in ((2, 0), (1, 1), (1, 1), (0, 2))]
+    return np.stack(parts, -1).reshape(*np.shape(row), 2, 2)
+
+
+def position_covariance(curvature, s_max):
+    """cov_yy, cov_yx, cov_xx = M^-1 / (s_max^2 - 2), pixels squared; the denominator is at least 1."""
+    covariance = np.linalg.inv(curvature) / np.maximum(np.square(s_max) - 2, 1)[:, None, None]
+    return covariance[:, 0, 0], covariance[:, 0, 1], covariance[:, 1, 1]
+
+
+def distinct(y, x, s, radius_pix=1.0):
+    """Which positions are not within ``radius_pix`` of a higher one that is kept itself, array (n,) bool."""
+    return keep_highest(s, *close_pairs(y, x, radius_pix).T)
+
+
+def keep_highest(s, i, j):
+    """Which of n values to keep so that of every pair (i, j) at most one is kept, the higher first; array (n,) bool."""
+    order = np.argsort(-np.nan_to_num(np.asarray(s, float), nan=-np.inf), kind="stable")
+    rank = np.empty(len(order), int)
+    rank[order] = np.arange(len(order))
+    pairs = np.sort(rank[np.stack([i, j], 1)], axis=1)
+    keep = np.ones(len(order), bool)
+    for high, low in np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0):
+        keep[low] &= not keep[high]
+    return keep[rank]
+
+
+def close_pairs(y, x, radius_pix):
+    """Pairs of positions no farther apart than ``radius_pix``: array (n_pairs, 2) int; NaN is close to nothing."""
+    from scipy.spatial import cKDTree
+
+    points = np.stack([np.asarray(y, float), np.asarray(x, float)], 1)
+    finite = np.flatnonzero(np.isfinite(points).all(axis=1))
+    if finite.size < 2:
+        return np.empty((0, 2), int)
+    return finite[cKDTree(points[finite]).query_pairs(radius_pix, output_type="ndarray")]
+
+
+def reach_pix(template, limit):
+    """Distance in pixels beyond which |A| stays below ``limit`` in all bands."""
+    return float(np.count_nonzero(templates.envelope(template) > limit))
+
+
+def _newton_step(values, curvature):
+    """Step (2, n) to the maximum of the local parabola, at most ``_LONGEST_STEP_PIX`` long."""
+    height, gy, gx, yy, yx, xx = values
+    floor = np.maximum(height, 1) * 0.1
+    trace, det = yy + xx, yy * xx - yx**2
+    scale = np.trace(curvature, axis1=1, axis2=2)
+    peaked = (trace < -floor * scale) & (det > (floor**2) * np.linalg.det(curvature))
+    m = curvature * np.maximum(height, 1)[:, None, None]
+    hyy, hyx, hxx = (np.where(peaked, -a, b) for a, b in ((yy, m[:, 0, 0]), (yx, m[:, 0, 1]), (xx, m[:, 1, 1])))
+    det = hyy * hxx - hyx**2
+    return shorten(np.stack([hxx * gy - hyx * gx, hyy * gx - hyx * gy]) / det)
+
+
+def _pixel_vertex(image, y, x):
+    """Offset (2, n) of the maximum from a pixel, from the logarithms of the pixels beside it; 0 between pixels."""
+    row, column = (np.clip(np.rint(p), -2, n + 1).astype(int) for p, n in zip((y, x), image.shape, strict=True))
+    padded = [_pixel_or_nan(image, row + dy, column + dx) for dy, dx in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        middle, *beside = np.log(padded)
+        shift = np.stack([(a - b) / (2 * middle - a - b) / 2 for a, b in (beside[:2], beside[2:])])
+    usable = np.isfinite(shift) & (np.abs(shift) <= 0.75) & (row == y) & (column == x)
+    return np.where(usable, shift, 0)
+
+
+def _pixel_or_nan(image, row, column):
+    ny, nx = image.shape
+    inside = (row >= 0) & (row < ny) & (column >= 0) & (column < nx)
+    return np.where(inside, image[np.clip(row, 0, ny - 1), np.clip(column, 0, nx - 1)], np.nan)
+
+
+def shorten(step):
+    """Steps (2, n) in pixels, at most ``_LONGEST_STEP_PIX`` long."""
+    length = np.hypot(*step)
+    return step * (_LONGEST_STEP_PIX / np.maximum(length, _LONGEST_STEP_PIX))
+
+
+def within(position, centre, radius):
+    """Positions (2, n) moved onto the circle of ``radius`` around ``centre`` where they are outside it."""
+    offset = position - centre
+    return centre + offset * (radius / np.maximum(np.hypot(*offset), radius))
+
+
+def sky_errors(wcs, y, x, covariance):
+    """Errors of positions along RA (times cos dec) and Dec.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+    y, x : array (n,)
+        Positions in pixels.
+    covariance : (cov_yy, cov_yx, cov_xx), arrays (n,)
+        In pixels squared.
+
+    Returns
+    -------
+    ra_err_arcsec, dec_err_arcsec : array (n,)
+    """
+    cov_yy, cov_yx, cov_xx = covariance
+    along_y, along_x = (_sky_step(wcs, y, x, *step) for step in ((0.5, 0.0), (0.0, 0.5)))
+    return tuple(
+        np.sqrt(a**2 * cov_yy + 2 * a * b * cov_yx + b**2 * cov_xx) for a, b in zip(along_y, along_x, strict=True)
+    )
+
+
+def _sky_step(wcs, y, x, dy, dx):
+    low, high = geometry.pix2sky(wcs, y - dy, x - dx), geometry.pix2sky(wcs, y + dy, x + dx)
+    return geometry.tangent_offsets(*high, *low)

@@ -1,0 +1,229 @@
+"""Which code, configuration and inputs a result was made from.
+
+Snakemake compares the parameters of a job with those of its last run. Two digests among them make it
+run again exactly what changed: one of the bytes of the input files that come from outside, and one of
+the modules of this package that the rule's script imports, directly or not.
+"""
+
+import ast
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from sotrplib import __version__
+
+PACKAGE = "sotrplib"
+BLOCK = 1 << 20
+SAMPLED_BLOCKS = 18
+MISSING = "missing"
+
+
+def file_digest(path, mode="full"):
+    """Digest of the bytes of a file.
+
+    Parameters
+    ----------
+    path : path
+        An existing file.
+    mode : {"full", "sampled"}
+        Whether to read all of it or its size and 18 blocks of 1 MiB spread evenly from start to end. Sampling
+        misses a change between the blocks; it is for maps too large to be read only to be compared.
+    """
+    size = os.path.getsize(path)
+    digest = hashlib.blake2b(str(size).encode(), digest_size=16)
+    with open(path, "rb") as file:
+        if mode == "full" or size <= SAMPLED_BLOCKS * BLOCK:
+            for block in iter(lambda: file.read(BLOCK), b""):
+                digest.update(block)
+        else:
+            for i in range(SAMPLED_BLOCKS):
+                file.seek(i * (size - BLOCK) // (SAMPLED_BLOCKS - 1))
+                digest.update(file.read(BLOCK))
+    return digest.hexdigest()
+
+
+def inputs_digest(paths, cache_file, mode="full"):
+    """Digest of the bytes of several files, read anew only when their size or time stamp changed.
+
+    Parameters
+    ----------
+    paths : list of path
+        Files; one that does not exist counts as such.
+    cache_file : path
+        JSON file that holds what is known of these files; made or replaced when that changes.
+    mode : {"full", "sampled"}
+        See :func:`file_digest`.
+
+    Returns
+    -------
+    str
+        Changes with the names, the number and the bytes of the files and with nothing else.
+    """
+    known = _read_cache(cache_file)
+    found = {str(path): _stamped_digest(path, known.get(str(path)), mode) for path in paths}
+    if found != known:
+        _write_cache(cache_file, found)
+    text = json.dumps([[path, entry["digest"]] for path, entry in found.items()])
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def shared_digest(path, folder):
+    """Digest of one file that many jobs share, kept in a cache of its own below ``folder``; always of all its bytes."""
+    name = hashlib.blake2b(str(path).encode(), digest_size=8).hexdigest()
+    return inputs_digest([path], Path(folder, "shared", f"{name}.json"))
+
+
+def _stamped_digest(path, known, mode):
+    try:
+        status = os.stat(path)
+    except OSError:
+        return {"digest": MISSING}
+    stamp = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "mode": mode}
+    if known is not None and known == stamp | {"digest": known["digest"]}:
+        return known
+    return stamp | {"digest": file_digest(path, mode)}
+
+
+def _read_cache(path):
+    try:
+        return json.loads(Path(path).read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_cache(path, entries):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        json.dump(entries, file)
+    os.replace(file.name, path)
+
+
+def code_digest(script):
+    """Digest of the modules of this package that a script needs: changes when any of them is edited.
+
+    Parameters
+    ----------
+    script : path
+        A Python file beside or below the folder that holds the package.
+    """
+    modules = imported_modules(script)
+    files = modules | {str(path): path for module in modules.values() for path in data_files(module)}
+    digest = hashlib.blake2b(digest_size=16)
+    for name, path in files.items():
+        digest.update(Path(name).name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def imported_modules(script):
+    """Modules of this package that a script imports anywhere in its text, and those that these import.
+
+    Returns
+    -------
+    dict of str to Path
+        Name without the package's (``photometry``, ``connectors.slack``) to file, sorted by name.
+    """
+    root = package_folder()
+    found, waiting = {}, list(_imports(Path(script), root))
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = _module_file(root, name)
+            waiting.extend(_imports(found[name], root))
+    return dict(sorted(found.items()))
+
+
+def data_files(module):
+    """Files of the folders beside a module that its text names, such as ``templates``; folders of code excepted."""
+    tree = ast.walk(_parse(str(module), *_stamp(module)))
+    names = {node.value for node in tree if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    folders = [path for path in sorted(module.parent.iterdir()) if path.is_dir() and path.name in names]
+    data = [folder for folder in folders if not (folder / "__init__.py").exists()]
+    return [path for folder in data for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def package_folder():
+    """Folder of this package."""
+    return Path(__file__).resolve().parent
+
+
+def _imports(path, root):
+    names = set()
+    for node in ast.walk(_parse(str(path), *_stamp(path))):
+        names.update(_imported_names(node, path, root))
+    return {name for name in names if _module_file(root, name)}
+
+
+def _stamp(path):
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+@cache
+def _parse(path, _mtime_ns, _size):
+    return ast.parse(Path(path).read_text(), filename=path)
+
+
+def _imported_names(node, path, root):
+    """Dotted names an import statement may mean, the package's own name taken off."""
+    if isinstance(node, ast.Import):
+        full = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        base = _absolute_base(node, path, root)
+        full = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    else:
+        return []
+    return [name.removeprefix(PACKAGE + ".") for name in full if name.startswith(PACKAGE + ".")]
+
+
+def _absolute_base(node, path, root):
+    if not node.level:
+        return node.module or ""
+    folders = [PACKAGE, *path.relative_to(root).parent.parts]
+    folders = folders[: len(folders) - node.level + 1]
+    return ".".join(folders + ([node.module] if node.module else []))
+
+
+def _module_file(root, name):
+    """File of a module or package below ``root``, or None."""
+    path = root.joinpath(*name.split("."))
+    options = [path.with_suffix(".py"), path / "__init__.py"]
+    return next((option for option in options if option.is_file()), None)
+
+
+def job_record(job):
+    """What a job was made from, for the attribute ``provenance`` of its output.
+
+    Parameters
+    ----------
+    job : snakemake object of a script
+        Its rule, parameters and inputs are used.
+
+    Returns
+    -------
+    dict
+        The package's version, the rule, its parameters (options, digests) and the names of its inputs, or
+        their number where there are more than 20.
+    """
+    inputs = [str(path) for path in job.input]
+    names = inputs if len(inputs) <= 20 else f"{len(inputs)} files, {inputs[0]} to {inputs[-1]}"
+    return {"version": __version__, "rule": job.rule, "params": dict(job.params.items()), "inputs": names}
+
+
+def run_record(config):
+    """The resolved configuration beside the code that ran it, for ``results/run_config.yaml``."""
+    return {"sotrplib": __version__, "commit": git_commit(), "config": config}
+
+
+def git_commit():
+    """Name of the checked-out commit of this code, with ``-dirty`` after local changes; empty outside git."""
+    command = ["git", "-C", str(package_folder()), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()

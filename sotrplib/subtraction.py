@@ -1,0 +1,96 @@
+"""Models of point sources on a map, to be taken away from it."""
+
+import numpy as np
+
+from sotrplib import template as templates
+
+_BLOCK_PIXELS = 1 << 21
+_HALF_STEP = 8
+
+
+def paint(shape, y, x, amplitude, template, *, tolerance=0.0, filtered=True):
+    """Sum of copies of the template on a map.
+
+    Parameters
+    ----------
+    shape : (ny, nx)
+    y, x : array (n,)
+        Positions in pixels; they may lie off the map.
+    amplitude : array (n,)
+        Peak of each copy. Sources whose amplitude or position is not finite are left out.
+    template : template.Template
+    tolerance : float
+        A copy ends where it stays below this, in units of ``amplitude``; default at the template's edge.
+    filtered : bool, default True
+        Whether the template is that of a filtered map; False if it is the beam itself.
+
+    Returns
+    -------
+    array (ny, nx) float32
+    """
+    model = np.zeros(shape, "f4")
+    y, x, amplitude = (np.asarray(values, float) for values in (y, x, amplitude))
+    half = _extents(template, amplitude, tolerance)
+    with np.errstate(invalid="ignore"):
+        near = [(p > -0.5 - half) & (p < n - 0.5 + half) for p, n in zip((y, x), shape, strict=True)]
+    painted = near[0] & near[1] & np.isfinite(amplitude) & (amplitude != 0)
+    for size in np.unique(half[painted]):
+        index = np.flatnonzero(painted & (half == size))
+        for part in np.array_split(index, -(-len(index) * (2 * size + 1) ** 2 // _BLOCK_PIXELS)):
+            _add_patches(model, y[part], x[part], amplitude[part], template, (int(size), filtered))
+    return model
+
+
+def _extents(template, amplitude, tolerance):
+    """Half size of the square in which each copy is painted."""
+    full = templates.half_size(template) + 1
+    with np.errstate(invalid="ignore"):
+        wanted = np.count_nonzero(np.abs(amplitude)[:, None] * templates.envelope(template) > tolerance, axis=1)
+    return np.clip(-(-wanted // _HALF_STEP) * _HALF_STEP, 1, full)
+
+
+def _add_patches(model, y, x, amplitude, template, patch):
+    half, filtered = patch
+    row, column = np.rint(y).astype(int), np.rint(x).astype(int)
+    stamps = templates.patches(template, y - row, x - column, y, half, filtered=filtered)
+    stamps = (stamps * amplitude[:, None, None]).astype("f4")
+    for stamp, i, j in zip(stamps, (row - half).tolist(), (column - half).tolist(), strict=True):
+        low_i, low_j = max(i, 0), max(j, 0)
+        target = model[low_i : i + len(stamp), low_j : j + len(stamp)]
+        target += stamp[low_i - i :, low_j - j :][: target.shape[0], : target.shape[1]]
+
+
+def model_rho(shape, y, x, flux, kappa, template, *, tolerance=0.01):
+    """rho of point sources: F sqrt(kappa(x) kappa_i) A(x - x_i).
+
+    Parameters
+    ----------
+    shape : (ny, nx)
+    y, x : array (n,)
+        Positions in pixels.
+    flux : array (n,)
+        In mJy; sources with NaN are left out.
+    kappa : array (ny, nx)
+        In mJy^-2; 0 where unobserved, where the model is 0 too.
+    template : template.Template
+    tolerance : float, default 0.01
+        A source ends where its model stays below this significance.
+
+    Returns
+    -------
+    array (ny, nx) float32
+        In mJy^-1.
+
+    Notes
+    -----
+    kappa_i is that of :func:`template.read_at`. A source that is not on an observed pixel is left out.
+    """
+    depth = np.sqrt(templates.read_kappa(kappa, y, x))
+    model = paint(shape, y, x, np.asarray(flux, float) * depth, template, tolerance=tolerance)
+    model *= np.sqrt(np.maximum(kappa, 0))
+    return model
+
+
+def subtract_sources(rho, kappa, y, x, flux, template, *, tolerance=0.01):
+    """rho of a map without the given sources: a new array (ny, nx) float32 (see :func:`model_rho`)."""
+    return rho - model_rho(rho.shape, y, x, flux, kappa, template, tolerance=tolerance)

@@ -1,0 +1,45 @@
+"""The flat field: errors become true, fluxes stay."""
+
+import numpy as np
+import pytest
+
+from sotrplib import flatfield
+
+
+def test_rms_of_unit_noise_is_one(rng):
+    """Tiles of unit normal noise have an rms of 1 within the error of the tile."""
+    snr = rng.normal(size=(400, 400))
+    rms, count = flatfield.tile_rms(snr, np.ones(snr.shape, bool), (100, 100))
+    np.testing.assert_allclose(rms, 1, atol=0.05)
+    assert count.sum() > 0.99 * snr.size
+
+
+def test_sources_do_not_raise_the_rms(rng):
+    """One per cent of pixels at 100 sigma move the rms by less than 2 %."""
+    snr = rng.normal(size=(400, 400))
+    snr[rng.random(snr.shape) < 0.01] = 100
+    rms, _ = flatfield.tile_rms(snr, np.ones(snr.shape, bool), (100, 100))
+    assert rms.mean() == pytest.approx(1, abs=0.02)
+
+
+def test_a_slope_of_the_noise_is_taken_out(rng):
+    """Noise that doubles across the map has unit rms everywhere after the correction, and the same flux."""
+    truth = np.linspace(1, 2, 600)[None, :] * np.ones((600, 1))
+    kappa = np.full((600, 600), 4.0, np.float32)
+    rho = (rng.normal(size=(600, 600)) * truth * 2).astype(np.float32)
+    rms = flatfield.local_rms(rho / np.sqrt(kappa), kappa > 0, (100, 100))
+    flat_rho, flat_kappa = flatfield.apply(rho, kappa, rms)
+    snr = flat_rho / np.sqrt(flat_kappa)
+    for column in (100, 300, 500):
+        assert snr[:, column - 50 : column + 50].std() == pytest.approx(1, abs=0.04)
+    np.testing.assert_allclose(flat_rho / flat_kappa, rho / kappa, rtol=1e-5)
+
+
+def test_holes_lean_on_their_neighbours(rng):
+    """A tile with no data and a map with none give finite numbers; nothing measured gives 1."""
+    snr = rng.normal(size=(300, 300)) * 3
+    weight = np.ones(snr.shape, bool)
+    weight[:120, :120] = False
+    rms = flatfield.local_rms(np.where(weight, snr, 0), weight, (100, 100))
+    np.testing.assert_allclose(rms, 3, rtol=0.06)
+    np.testing.assert_array_equal(flatfield.local_rms(snr, np.zeros(snr.shape, bool), (100, 100)), 1)

@@ -1,0 +1,125 @@
+"""A job's messages reach its log, and a map that cannot be used costs that map alone."""
+
+import errno
+import logging
+import os
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from sotrplib import logs, store, tables
+
+MAP_ID = "solat_i1_f090_1760100000"
+
+
+@pytest.fixture
+def job(tmp_path):
+    """What a script of a map's rule sees of Snakemake."""
+    upstream = tmp_path / "map.h5"
+    store.write(upstream, attrs={"status": "ok", "reason": ""})
+    return SimpleNamespace(
+        rule="find_sources",
+        input=[str(upstream)],
+        output=[str(tmp_path / "out.h5")],
+        log=[str(tmp_path / "out.log")],
+        params={"options": {"snr_min": 5.0}},
+        wildcards=SimpleNamespace(map_id=MAP_ID),
+    )
+
+
+def run(job, work):
+    logs.run_map_job(job, work, schemas=("detections",))
+    return store.read_attrs(job.output[0])
+
+
+def fail(error):
+    def work(_):
+        raise error
+
+    return work
+
+
+def test_everything_said_reaches_the_log(tmp_path):
+    """Logging, warnings and what is written to the file descriptor of standard error are all in the log."""
+    path = tmp_path / "job.log"
+    with logs.capture(path):
+        logging.getLogger("any").info("from logging")
+        warnings.warn("from warnings", stacklevel=1)
+        os.write(2, b"from a compiled library\n")
+    text = path.read_text()
+    assert all(words in text for words in ("from logging", "from warnings", "from a compiled library"))
+
+
+def test_traceback_reaches_the_log(tmp_path):
+    """An error is written to the log with its traceback and raised again."""
+    path = tmp_path / "job.log"
+    with pytest.raises(KeyError), logs.capture(path):
+        raise KeyError("band")
+    assert "Traceback" in path.read_text() and "KeyError: 'band'" in path.read_text()
+
+
+def test_capture_leaves_standard_error_as_it_was(tmp_path, capfd):
+    """After the job, standard error is the terminal again."""
+    with logs.capture(tmp_path / "job.log"):
+        pass
+    os.write(2, b"to the terminal\n")
+    assert capfd.readouterr().err == "to the terminal\n"
+
+
+def test_result_is_written_with_status_ok(job):
+    """A map that worked has status ok and names what it was made from."""
+    detections = tables.empty("detections")
+    attrs = run(job, lambda _: {"attrs": {"n": 3}, "frames": {"detections": ("detections", detections)}})
+    assert (attrs["map_id"], attrs["status"], attrs["reason"], attrs["n"]) == (MAP_ID, "ok", "", 3)
+    assert attrs["provenance"]["params"] == {"options": {"snr_min": 5.0}}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("a.fits: truncated"), "a.fits: truncated"),
+        (KeyError("BUNIT"), "KeyError: 'BUNIT'"),
+        (PermissionError(errno.EACCES, "denied", "a.fits"), "PermissionError: [Errno 13] denied: 'a.fits'"),
+        (RuntimeError(), "RuntimeError: no message"),
+    ],
+)
+def test_bad_map_is_recorded(job, error, reason):
+    """Whatever stops a map's work is recorded with its reason, a zero-row table and the traceback in the log."""
+    attrs = run(job, fail(error))
+    assert (attrs["status"], attrs["reason"]) == ("failed", reason)
+    assert len(store.read_table(job.output[0], "detections")) == 0
+    assert "Traceback" in Path(job.log[0]).read_text()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOSPC, "disk full"), KeyboardInterrupt()])
+def test_machine_trouble_is_not_the_maps(job, error):
+    """Short memory, a full disk or an interrupt fails the job and writes nothing, so that it is tried again."""
+    with pytest.raises(type(error)):
+        run(job, fail(error))
+    assert not os.path.exists(job.output[0])
+
+
+def test_unwritable_output_fails_the_job(job, tmp_path):
+    """An output that cannot be written is an error of the job, not of the map."""
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where a folder should be")
+    job.output = [str(blocked / "out.h5")]
+    with pytest.raises(OSError, match="blocked"):
+        run(job, lambda _: {})
+
+
+def test_failure_is_passed_on(job):
+    """A later stage of a failed map does no work and repeats the reason."""
+    store.write(job.input[0], attrs={"status": "failed", "reason": "all pixels are zero"})
+    attrs = run(job, lambda _: pytest.fail("worked on a failed map"))
+    assert (attrs["status"], attrs["reason"]) == ("failed", "all pixels are zero")
+
+
+def test_equal_jobs_write_equal_bytes(job, tmp_path):
+    """The same job run twice writes the same bytes."""
+    run(job, fail(ValueError("bad")))
+    first = Path(job.output[0]).read_bytes()
+    run(job, fail(ValueError("bad")))
+    assert Path(job.output[0]).read_bytes() == first
