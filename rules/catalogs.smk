@@ -9,16 +9,16 @@ rule confirm_candidates:
         sifted=every("sifted"),
     output:
         candidates="results/catalogs/candidates.h5",
-    params:
-        options=config["confirm_candidates"],
-        photometry=config["forced_photometry"],
-        code=code("confirm_candidates"),
     log:
         "results/logs/confirm_candidates.log",
     benchmark:
         "results/benchmarks/confirm_candidates.tsv"
     conda:
         "../envs/sotrp.yaml"
+    params:
+        options=config["confirm_candidates"],
+        photometry=config["forced_photometry"],
+        code=code("confirm_candidates"),
     script:
         "../scripts/confirm_candidates.py"
 
@@ -33,15 +33,15 @@ rule merge_catalogs:
         candidates="results/catalogs/candidates.h5",
     output:
         catalog="results/catalogs/catalog.h5",
-    params:
-        options=config["merge_catalogs"],
-        code=code("merge_catalogs"),
     log:
         "results/logs/merge_catalogs.log",
     benchmark:
         "results/benchmarks/merge_catalogs.tsv"
     conda:
         "../envs/sotrp.yaml"
+    params:
+        options=config["merge_catalogs"],
+        code=code("merge_catalogs"),
     script:
         "../scripts/merge_catalogs.py"
 
@@ -51,15 +51,15 @@ rule build_lightcurves:
         catalog="results/catalogs/catalog.h5",
     output:
         lightcurves="results/lightcurves/lightcurves.h5",
-    params:
-        options=config["build_lightcurves"],
-        code=code("build_lightcurves"),
     log:
         "results/logs/build_lightcurves.log",
     benchmark:
         "results/benchmarks/build_lightcurves.tsv"
     conda:
         "../envs/sotrp.yaml"
+    params:
+        options=config["build_lightcurves"],
+        code=code("build_lightcurves"),
     script:
         "../scripts/build_lightcurves.py"
 
@@ -69,14 +69,14 @@ rule export_catalogs:
         catalog="results/catalogs/catalog.h5",
     output:
         EXPORTS,
-    params:
-        options=config["export_catalogs"],
-        code=code("export_catalogs"),
     log:
         "results/logs/export_catalogs.log",
     benchmark:
         "results/benchmarks/export_catalogs.tsv"
     conda:
         "../envs/sotrp.yaml"
+    params:
+        options=config["export_catalogs"],
+        code=code("export_catalogs"),
     script:
         "../scripts/export_catalogs.py"

@@ -31,6 +31,8 @@ def list_maps(options):
         rows = mapindex.discover_depth1(options["directory"], options["instrument"])
     else:
         rows = mapindex.read_map_table(locate(options["table"]), config["data_dir"])
+    if not rows:
+        raise ValueError(f"{options['table']}: no maps; add a row for each map, see config/README.md")
     return {row["map_id"]: row for row in rows}
 
 

@@ -8,15 +8,15 @@ rule find_sources:
         forced="results/forced_photometry/{map_id}.h5",
     output:
         detections="results/detections/{map_id}.h5",
-    params:
-        options=config["find_sources"],
-        code=code("find_sources"),
     log:
         "results/logs/find_sources/{map_id}.log",
     benchmark:
         "results/benchmarks/find_sources/{map_id}.tsv"
     conda:
         "../envs/sotrp.yaml"
+    params:
+        options=config["find_sources"],
+        code=code("find_sources"),
     script:
         "../scripts/find_sources.py"
 
@@ -31,16 +31,16 @@ rule sift_candidates:
         made=[path for path in MOVING_FILES if is_made(path)],
     output:
         sifted="results/sifted/{map_id}.h5",
-    params:
-        options=config["sift_candidates"],
-        ephemerides=EPHEMERIDES,
-        digests=shared_digests,
-        code=code("sift_candidates"),
     log:
         "results/logs/sift_candidates/{map_id}.log",
     benchmark:
         "results/benchmarks/sift_candidates/{map_id}.tsv"
     conda:
         "../envs/sotrp.yaml"
+    params:
+        options=config["sift_candidates"],
+        ephemerides=EPHEMERIDES,
+        digests=shared_digests,
+        code=code("sift_candidates"),
     script:
         "../scripts/sift_candidates.py"

@@ -7,15 +7,15 @@ rule fit_pointing:
         catalog="results/inputs/catalog.h5",
     output:
         pointing="results/pointing/{map_id}.h5",
-    params:
-        options=config["fit_pointing"],
-        code=code("fit_pointing"),
     log:
         "results/logs/fit_pointing/{map_id}.log",
     benchmark:
         "results/benchmarks/fit_pointing/{map_id}.tsv"
     conda:
         "../envs/sotrp.yaml"
+    params:
+        options=config["fit_pointing"],
+        code=code("fit_pointing"),
     script:
         "../scripts/fit_pointing.py"
 
@@ -27,14 +27,14 @@ rule forced_photometry:
         catalog="results/inputs/catalog.h5",
     output:
         forced="results/forced_photometry/{map_id}.h5",
-    params:
-        options=config["forced_photometry"],
-        code=code("forced_photometry"),
     log:
         "results/logs/forced_photometry/{map_id}.log",
     benchmark:
         "results/benchmarks/forced_photometry/{map_id}.tsv"
     conda:
         "../envs/sotrp.yaml"
+    params:
+        options=config["forced_photometry"],
+        code=code("forced_photometry"),
     script:
         "../scripts/forced_photometry.py"

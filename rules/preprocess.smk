@@ -6,16 +6,16 @@ rule read_catalog:
         catalog=CATALOG_INPUT,
     output:
         catalog="results/inputs/catalog.h5",
-    params:
-        options=config["catalog"],
-        digest=file_digest(CATALOG_PATH),
-        code=code("read_catalog"),
     log:
         "results/logs/read_catalog.log",
     benchmark:
         "results/benchmarks/read_catalog.tsv"
     conda:
         "../envs/sotrp.yaml"
+    params:
+        options=config["catalog"],
+        digest=file_digest(CATALOG_PATH),
+        code=code("read_catalog"),
     script:
         "../scripts/read_catalog.py"
 
@@ -28,6 +28,12 @@ rule preprocess_map:
         shared=ancient(filter_files),
     output:
         map="results/preprocessed/{map_id}.h5",
+    log:
+        "results/logs/preprocess_map/{map_id}.log",
+    benchmark:
+        "results/benchmarks/preprocess_map/{map_id}.tsv"
+    conda:
+        "../envs/sotrp.yaml"
     params:
         row=map_row,
         box=config["maps"]["box"],
@@ -38,11 +44,5 @@ rule preprocess_map:
         digest=map_digest,
         digests=shared_digests,
         code=code("preprocess_map"),
-    log:
-        "results/logs/preprocess_map/{map_id}.log",
-    benchmark:
-        "results/benchmarks/preprocess_map/{map_id}.tsv"
-    conda:
-        "../envs/sotrp.yaml"
     script:
         "../scripts/preprocess_map.py"

@@ -8,17 +8,18 @@ rule report:
         maps=every("preprocessed"),
         pointing=every("pointing"),
         forced=every("forced_photometry"),
+        sifted=every("sifted"),
     output:
         page=report("results/report.html", category="Results"),
-    params:
-        options=config["report"],
-        code=code("report"),
     log:
         "results/logs/report.log",
     benchmark:
         "results/benchmarks/report.tsv"
     conda:
         "../envs/sotrp.yaml"
+    params:
+        options=config["report"],
+        code=code("report"),
     script:
         "../scripts/report.py"
 
@@ -28,15 +29,15 @@ rule dump_config:
         catalog="results/catalogs/catalog.h5",
     output:
         config="results/run_config.yaml",
-    params:
-        config=config,
-        code=code("dump_config"),
     log:
         "results/logs/dump_config.log",
     benchmark:
         "results/benchmarks/dump_config.tsv"
     conda:
         "../envs/sotrp.yaml"
+    params:
+        config=config,
+        code=code("dump_config"),
     script:
         "../scripts/dump_config.py"
 
@@ -47,13 +48,13 @@ rule check_maps:
         rest=CATALOGS,
     output:
         checked="results/maps_checked.txt",
-    params:
-        code=code("check_maps"),
     log:
         "results/logs/check_maps.log",
     benchmark:
         "results/benchmarks/check_maps.tsv"
     conda:
         "../envs/sotrp.yaml"
+    params:
+        code=code("check_maps"),
     script:
         "../scripts/check_maps.py"

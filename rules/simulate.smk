@@ -6,16 +6,16 @@ rule simulate_truth:
         objects=locate(config["simulate"]["objects"]),
     output:
         truth="results/simulated/truth.h5",
-    params:
-        options=config["simulate"],
-        seed=config["seed"],
-        code=code("simulate_truth"),
     log:
         "results/logs/simulate_truth.log",
     benchmark:
         "results/benchmarks/simulate_truth.tsv"
     conda:
         "../envs/sotrp.yaml"
+    params:
+        options=config["simulate"],
+        seed=config["seed"],
+        code=code("simulate_truth"),
     script:
         "../scripts/simulate_truth.py"
 
@@ -26,16 +26,16 @@ rule simulate_catalog:
     output:
         catalog="results/simulated/catalog.csv",
         ephemeris="results/simulated/ephemeris.csv",
-    params:
-        options=config["simulate"],
-        seed=config["seed"],
-        code=code("simulate_catalog"),
     log:
         "results/logs/simulate_catalog.log",
     benchmark:
         "results/benchmarks/simulate_catalog.tsv"
     conda:
         "../envs/sotrp.yaml"
+    params:
+        options=config["simulate"],
+        seed=config["seed"],
+        code=code("simulate_catalog"),
     script:
         "../scripts/simulate_catalog.py"
 
@@ -50,6 +50,12 @@ rule simulate_map:
         ivar="results/simulated/{map_id}_ivar.fits",
         time="results/simulated/{map_id}_time.fits",
         info="results/simulated/{map_id}_info.hdf",
+    log:
+        "results/logs/simulate_map/{map_id}.log",
+    benchmark:
+        "results/benchmarks/simulate_map/{map_id}.tsv"
+    conda:
+        "../envs/sotrp.yaml"
     params:
         row=map_row,
         options=config["simulate"],
@@ -57,11 +63,5 @@ rule simulate_map:
         beams=own_beam,
         digests=shared_digests,
         code=code("simulate_map"),
-    log:
-        "results/logs/simulate_map/{map_id}.log",
-    benchmark:
-        "results/benchmarks/simulate_map/{map_id}.tsv"
-    conda:
-        "../envs/sotrp.yaml"
     script:
         "../scripts/simulate_map.py"

@@ -8,7 +8,7 @@ TABLES = ("maps", "candidates", "sources", "source_bands", "measurements")
 def main(job):
     frames = {name: store.read_table(job.input.catalog, name) for name in TABLES}
     frames["catalog"] = store.read_table(job.input.known, "catalog")
-    files = list(zip(job.input.maps, job.input.pointing, job.input.forced, strict=True))
+    files = list(zip(job.input.maps, job.input.pointing, job.input.forced, job.input.sifted, strict=True))
     report.write_page(job.output.page, frames, files)
 
 

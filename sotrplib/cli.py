@@ -71,10 +71,10 @@ def show(path, table, rows):
 @main.command("demo-summary")
 def demo_summary():
     """Where the catalogue of the simulated nights is, and what was found beside what was injected."""
-    from sotrplib import simulate
+    from sotrplib import truth
 
-    truth = simulate.read_truth("results/simulated/truth.h5")
-    found = simulate.compare_with_truth(truth, {name: _table(name) for name in ("sources", "candidates", "source_bands")})
+    injected = truth.read_truth("results/simulated/truth.h5")
+    found = truth.compare_with_truth(injected, {name: _table(name) for name in ("sources", "candidates", "source_bands")})
     click.echo(found.to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.1f}"))
     for name, path in (("catalogue", CATALOG), ("exports", "results/exports/"), ("report", "results/report.html")):
         click.echo(f"{name:>10}: {path}")

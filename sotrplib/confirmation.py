@@ -299,7 +299,7 @@ def _classify(events, facts, options):
 
 def _reason(event, rows, options):
     """The evidence for one event in words."""
-    parts = [event["sift_reason"]] if event["matched_name"] else []
+    parts = [] if event["sift_reason"].startswith(sifting.NOTHING_NEAR) else [event["sift_reason"]]
     parts.append(_verdict(event, options))
     together = rows[rows["together"]]
     parts.append("together: " + ", ".join(_map_words(*v) for v in _columns(together)) if len(together) else "")

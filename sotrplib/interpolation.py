@@ -88,7 +88,7 @@ def continue_samples(samples, weights):
     Parameters
     ----------
     samples : array (n, r)
-        r functions at positions -(n // 2) ... n // 2; taken as 0 beyond. n is odd.
+        r functions at positions -(n // 2) ... n // 2, taken as constant beyond. n is odd.
     weights : Table
         Of weights, from :func:`wiener_weights`; those of a derivative give its table.
 
@@ -98,7 +98,7 @@ def continue_samples(samples, weights):
         From -(n // 2) - 1 to n // 2 + 1.
     """
     n_taps = weights.rows.shape[1]
-    padded = np.pad(samples, ((n_taps // 2, n_taps // 2 + 1), (0, 0)))
+    padded = np.pad(samples, ((n_taps // 2, n_taps // 2 + 1), (0, 0)), mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, n_taps, axis=0)
     n_cells, rank, _ = windows.shape
     fine = windows.reshape(-1, n_taps) @ weights.rows[:-1].T

@@ -244,7 +244,7 @@ def _with_image(path, use):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)
-            with fits.open(path, memmap=True) as hdus:
+            with fits.open(path, memmap=False) as hdus:
                 hdu = next((h for h in hdus if h.is_image and h.header["NAXIS"] >= 2), None)
                 problem = _image_problem(hdu, size)
                 result = None if problem else use(hdu)
@@ -263,6 +263,8 @@ def _image_problem(hdu, file_size):
         return "holds no image; expected two or more axes: give the file that holds the map"
     if isinstance(hdu, fits.CompImageHDU) or hdu.fileinfo()["file"].compression:
         return "is compressed; expected plain FITS: unpack it (funpack, gunzip)"
+    if hdu.header["BITPIX"] not in (8, 16, 32, 64, -32, -64):
+        return f"has BITPIX {hdu.header['BITPIX']}; expected 8, 16, 32, 64, -32 or -64: fetch the file again"
     n_pixels = int(np.prod([int(n) for n in hdu.shape], dtype=object))
     promised = hdu.fileinfo()["datLoc"] + n_pixels * abs(hdu.header["BITPIX"]) // 8
     if n_pixels == 0:

@@ -59,7 +59,7 @@ def refine_together(s_image, peaks, template, *, max_shift_pix=2.0):
         ``s_max`` is the height of each source without the others that overlap it by more than 0.05, or add more
         than 0.5 to it. Sources without such neighbours are as they were.
     """
-    pairs = overlapping_pairs(*peaks[:3], template, limit=_STRONG, contribution=_STRONG_SIGMA)
+    pairs = _strong_pairs(peaks, template)
     members = active = _members(pairs)
     if not members.size:
         return peaks
@@ -82,6 +82,11 @@ def refine_together(s_image, peaks, template, *, max_shift_pix=2.0):
     values[0, members] = templates.sample(s_image, *position[:, members], template)
     height = solve_heights(values[0], _update_overlaps(pairs, position, members, template))
     return Refined(*position, height, *positions.position_covariance(curvature, height), converged)
+
+
+def strong_members(peaks, template):
+    """Index (m,) of the peaks that :func:`refine_together` fits together."""
+    return _members(_strong_pairs(peaks, template))
 
 
 def separate_heights(s_image, peaks, template):
@@ -173,6 +178,10 @@ def _update_overlaps(pairs, position, moved, template):
     dy, dx = position[:, i] - position[:, j]
     overlap[touched] = templates.evaluate_pixels(template, dy, dx, position[0, i])
     return pairs._replace(overlap=overlap)
+
+
+def _strong_pairs(peaks, template):
+    return overlapping_pairs(*peaks[:3], template, limit=_STRONG, contribution=_STRONG_SIGMA)
 
 
 def _members(pairs, chosen=slice(None)):

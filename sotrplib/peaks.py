@@ -5,6 +5,7 @@ their shoulders, rings of the template, companions that make no maximum of their
 without their templates, sources that overlap are fitted together, and this is repeated until nothing is found.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ LOWEST_START = 0.75  # maxima of pixels are followed from this fraction of the t
 _BRIGHT = 2.0  # sources above this many thresholds are searched around
 _NO_LOAD = 0.1  # what a brighter peak may add to another before it counts, in sigma
 _ROUNDS = 10
+_ATTEMPTS = 10
 _PAINT_TOLERANCE = 0.3  # templates end below this, in sigma
 _NEAR_FWHM = 0.5
 _ONE_AT_A_TIME_FWHM = 2.0  # of new sources closer than this one enters at a time
@@ -72,21 +74,27 @@ def significance(rho, kappa):
 
 def search(field):
     """All sources of a field above the threshold ``snr_min`` (:class:`Found`)."""
-    peaks, painted = _sure_peaks(field, field.s, _maxima(field, field.s))
-    peaks = _fit(field, peaks)
+    first, painted = _sure_peaks(field, field.s, _maxima(field, field.s))
+    peaks = _fit(field, first)
+    residual = _without(field, peaks, painted)
     for _ in range(_ROUNDS if painted.any() else 0):
-        new = _new_peaks(field, _without(field, peaks, painted), peaks)
+        new = _new_peaks(field, residual, peaks)
         if not len(new.y):
             break
-        peaks = _fit(field, Refined(*(np.concatenate(both) for both in zip(peaks, new, strict=True))))
+        peaks = _fit(field, _join(peaks, new))
         painted = np.append(painted, np.ones(len(new.y), bool))
-    return settle(field, peaks, painted)[0]
+        residual = _without(field, peaks, painted)
+    kept = _explained(field, residual, peaks, painted, len(first.y))
+    if len(kept) < len(peaks.y):
+        peaks = _fit(field, _join(first, take(peaks, kept[len(first.y) :])))
+    return settle(field, peaks, painted[kept])[0]
 
 
 def settle(field, peaks, painted=None):
     """Sources that stay above the threshold and apart from each other when all are fitted together.
 
-    The others are left out the least significant of each neighbourhood first, with a new fit after each.
+    The others are left out the least significant of each neighbourhood first, with a new fit after each; after
+    ``_ATTEMPTS`` fits all at once.
 
     Parameters
     ----------
@@ -103,7 +111,7 @@ def settle(field, peaks, painted=None):
     """
     index = np.arange(len(peaks.y))
     painted = np.zeros(len(index), bool) if painted is None else painted
-    while True:
+    for attempt in itertools.count():
         peaks, height_err, blended = overlaps.separate_heights(field.s, peaks, field.template)
         found = Found(peaks, height_err, blended, painted | blended, _without(field, peaks, painted | blended))
         significance = np.nan_to_num(peaks.s_max) / height_err
@@ -111,8 +119,10 @@ def settle(field, peaks, painted=None):
         keep &= _apart(field, *peaks[:3], field.options["min_separation_fwhm"])
         if keep.all():
             return found, index
-        keep |= ~_apart(field, peaks.y, peaks.x, np.where(keep, -np.inf, -significance), _ONE_AT_A_TIME_FWHM)
-        index, painted, peaks = index[keep], painted[keep], _fit(field, take(peaks, np.flatnonzero(keep)))
+        if attempt < _ATTEMPTS:
+            keep |= ~_apart(field, peaks.y, peaks.x, np.where(keep, -np.inf, -significance), _ONE_AT_A_TIME_FWHM)
+        index, painted = index[keep], painted[keep]
+        peaks = _fit(field, _refine_alone(field, take(peaks, np.flatnonzero(keep))))
 
 
 def limit(field, image, peaks, painted):
@@ -186,7 +196,7 @@ def _loads(peaks, template):
 
 
 def _new_peaks(field, residual, known):
-    """Sure peaks of the map without the known sources, away from these; of close ones the highest alone."""
+    """Sure peaks of the map without the known sources, not too close to these; of close ones the highest alone."""
     start = _maxima(field, residual)
     away = _is_away(field, *start, known)
     new, _ = _sure_peaks(field, residual, (start[0][away], start[1][away]))
@@ -195,9 +205,47 @@ def _new_peaks(field, residual, known):
     return take(new, np.flatnonzero(away & alone))
 
 
+def _refine_alone(field, peaks):
+    """Peaks with those that overlap no other at the maximum of s."""
+    alone = np.ones(len(peaks.y), bool)
+    alone[overlaps.strong_members(peaks, field.template)] = False
+    start, reach = (peaks.y[alone], peaks.x[alone]), _largest_shift(field, peaks)
+    new = positions.refine(field.s, *start, field.template, max_shift_pix=reach)
+    result = Refined(*(values.copy() for values in peaks))
+    for values, found in zip(result, new, strict=True):
+        values[alone] = found
+    return result
+
+
+def _join(first, second):
+    return Refined(*(np.concatenate(both) for both in zip(first, second, strict=True)))
+
+
+def _explained(field, residual, peaks, painted, n_first):
+    """Index of the peaks without those from ``n_first`` on that stand in something no sum of templates fits.
+
+    These are the parts an extended source is taken to pieces into, or the remains of one whose template is wrong.
+    """
+    ra, dec = geometry.pix2sky(field.skymap.wcs, peaks.y, peaks.x)
+    later, radius = np.arange(n_first, len(peaks.y)), _radius_arcsec(field, peaks.y, _ONE_AT_A_TIME_FWHM)
+    i, j, _ = crossmatch.match(ra[later], dec[later], ra, dec, radius[later])
+    near, options = np.unique(j), field.options
+    chi2 = np.zeros(len(peaks.y))
+    chi2[near] = shapes.measure(
+        *(residual, *take(peaks, near)[:3], field.template),
+        subtracted=painted[near],
+        template_err=options["template_err"],
+    ).template_chi2
+    failed = later[i[~(chi2[j] <= options["chi2_max"])]]
+    return np.setdiff1d(np.arange(len(peaks.y)), failed)
+
+
 def _fit(field, peaks):
-    reach = _LARGEST_SHIFT_FWHM * np.max(fwhm_pix(field.template, peaks.y), initial=1)
-    return overlaps.refine_together(field.s, peaks, field.template, max_shift_pix=reach)
+    return overlaps.refine_together(field.s, peaks, field.template, max_shift_pix=_largest_shift(field, peaks))
+
+
+def _largest_shift(field, peaks):
+    return max(_LARGEST_SHIFT_FWHM * float(np.max(fwhm_pix(field.template, peaks.y), initial=0)), 2.0)
 
 
 def _without(field, peaks, painted):

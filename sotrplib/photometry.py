@@ -156,12 +156,15 @@ def cutouts(skymap, ra_deg, dec_deg, size_arcmin, *, pointing=None):
     step = geometry.pixel_scales(skymap.rho.shape, skymap.wcs)[0].mean()
     half = max(round(size_arcmin / step) // 2, 0)
     place = expected_positions(skymap, ra_deg, dec_deg, pointing)
-    centre = np.rint(np.where(np.isfinite([place.y, place.x]), [place.y, place.x], -4 * half - 4)).astype(int)
+    position = np.stack([place.y, place.x])
+    position[:, ~np.isfinite(position).all(axis=0)] = np.nan
+    far = -4.0 * (half + 1)
+    centre = np.rint(np.clip(np.where(np.isfinite(position), position, far), far, 1e9)).astype(int)
     rho, kappa = (_windows(image, *centre, half) for image in (skymap.rho, skymap.kappa))
     images = np.full((len(rho), 2, 2 * half + 1, 2 * half + 1), np.nan, "f4")
     np.divide(rho, kappa, out=images[:, 0], where=kappa > 0)
-    np.divide(rho, np.sqrt(kappa, where=kappa > 0, out=np.ones_like(kappa)), out=images[:, 1], where=kappa > 0)
-    return images, (np.array([place.y, place.x]) - centre).T
+    np.divide(rho, np.sqrt(np.where(kappa > 0, kappa, 1)), out=images[:, 1], where=kappa > 0)
+    return images, (position - np.rint(position)).T
 
 
 def cutout_arrays(skymap, table, size_arcmin, *, pointing=None):

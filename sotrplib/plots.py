@@ -112,7 +112,7 @@ def light_curve(curve, *, snr_min=3.0, steady=None):
         Band to the flux (mJy) of the catalogue, drawn as a dashed line.
     """
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _new_figure(5.6, 2.7, (0.115, 0.16, 0.87, 0.73))
+        figure, axes = _new_figure(5.0, 2.6, (0.13, 0.17, 0.85, 0.72))
         for band, rows in curve.groupby("band"):
             _draw_band(axes, band, rows, snr_min)
             if steady and np.isfinite(steady.get(band, np.nan)):
@@ -130,7 +130,7 @@ def flux_comparison(catalog_flux, flux, flux_err, band):
     catalog_flux, flux, flux_err = catalog_flux[shown], flux[shown], flux_err[shown]
     colour, marker = band_style(band)
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _new_figure(3.9, 3.5, (0.17, 0.145, 0.8, 0.8))
+        figure, axes = _new_figure(3.9, 3.5, (0.18, 0.14, 0.79, 0.83))
         ends = _log_limits(catalog_flux, flux)
         axes.plot(ends, ends, color=INK, linewidth=0.8)
         dense = len(flux) > _RASTER_ABOVE
@@ -145,24 +145,27 @@ def flux_comparison(catalog_flux, flux, flux_err, band):
 
 
 def snr_histogram(edges, counts, residual_counts):
-    """Histogram of the SNR of a map with and without its known sources, against the unit Gaussian.
+    """Histogram of the SNR of a map with and without its sources, against the unit Gaussian.
 
     Parameters
     ----------
     edges : array (n + 1,)
     counts, residual_counts : array (n,)
-        Pixels of the map, and of the map minus its known sources; the end bins hold all that lies beyond.
+        Pixels of the map, and of the map minus its sources; the end bins hold all that lies beyond.
     """
     from scipy.special import ndtr
 
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _new_figure(3.9, 2.7, (0.15, 0.17, 0.82, 0.67))
+        figure, axes = _new_figure(3.9, 2.6, (0.18, 0.18, 0.79, 0.66))
         axes.stairs(counts, edges, color=MUTED, linewidth=0.8, label="map")
-        axes.stairs(residual_counts, edges, color=BLUE, linewidth=1.3, label="without known sources")
+        axes.stairs(residual_counts, edges, color=BLUE, linewidth=1.3, label="minus sources")
         expected = np.sum(residual_counts) * np.diff(ndtr(edges))
-        axes.plot((edges[1:] + edges[:-1]) / 2, expected, color=RED, linestyle="--", linewidth=1.2, label="unit Gaussian")
+        axes.plot(
+            (edges[1:] + edges[:-1]) / 2, expected, color=RED, linestyle="--", linewidth=1.2, label="unit Gaussian"
+        )
         top = max(np.max(counts, initial=0), 1.0)
-        axes.set(yscale="log", xlim=edges[[0, -1]], ylim=(0.5, 3 * top), xlabel="SNR of a pixel", ylabel="pixels")
+        axes.set(xlim=edges[[0, -1]], ylim=(0.5, 3 * top), xlabel="SNR of a pixel", ylabel="pixels")
+        axes.set_yscale("log")
         axes.set_xticks(np.arange(np.ceil(edges[0] / 2) * 2, edges[-1] + 1e-6, 2))
         _decades(axes.yaxis)
         _legend_above(axes)
@@ -187,12 +190,10 @@ def sky(coverage, sources, candidates, links=()):
         figure, axes = _new_figure(8.6, height, (0.09, 0.46 / height, 0.9, 1 - 0.86 / height))
         ra0 = coverage["ra0_deg"]
         _draw_coverage(figure, axes, coverage)
-        for frame, style in (("galactic", "-."), ("barycentrictrueecliptic", ":")):
-            label = "Galactic plane" if frame == "galactic" else "ecliptic"
-            axes.plot(*_great_circle(frame, ra0), color=PURPLE, linestyle=style, linewidth=1.1, label=label)
         _draw_sources(axes, sources, ra0)
         _draw_candidates(axes, candidates, ra0, np.asarray(links, dtype=object))
         _sky_axes(axes, coverage)
+        _draw_circles(axes, ra0)
         _legend_above(axes, columns=5)
         return figure
 
@@ -240,7 +241,9 @@ def to_svg(figure, name, label):
     text = text[text.index("<svg") :]
     width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups()
     text = text[text.index(">") + 1 :]
-    text = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style[^>]*>.*?</style>\s*</defs>|<!--.*?-->", "", text, flags=re.S)
+    text = re.sub(
+        r"<metadata>.*?</metadata>|<defs>\s*<style[^>]*>.*?</style>\s*</defs>|<!--.*?-->", "", text, flags=re.S
+    )
     text = re.sub(r'<g id="[^"]*"', "<g", text).replace("'DejaVu Sans'", "system-ui").replace(' target="_blank"', "")
     for colour, variable in THEME.items():
         text = text.replace(colour, f"var({variable})")
@@ -261,13 +264,13 @@ def _draw_band(axes, band, rows, snr_min):
     usable = np.isfinite(days + flux) & (flux_err > 0)
     seen = usable & (flux >= snr_min * flux_err)
     limit = usable & ~seen
-    axes.errorbar(
-        days[seen], flux[seen], flux_err[seen],
-        fmt=marker, color=colour, markersize=4.5, markeredgewidth=0, elinewidth=1, label=band,
-    )  # fmt: skip
-    top = upper_limit(flux[limit], flux_err[limit])
-    style = {"linestyle": "none", "color": colour, "markersize": 6, "markerfacecolor": "none"}
-    axes.plot(days[limit], top, marker=matplotlib.markers.CARETDOWNBASE, label=f"{band} 95 % limit", **style)
+    if seen.any():
+        style = {"fmt": marker, "markersize": 4.5, "markeredgewidth": 0, "elinewidth": 1}
+        axes.errorbar(days[seen], flux[seen], flux_err[seen], color=colour, label=band, **style)
+    if limit.any():
+        style = {"linestyle": "none", "marker": "v", "markersize": 5, "markerfacecolor": "none"}
+        top = upper_limit(flux[limit], flux_err[limit])
+        axes.plot(days[limit], top, color=colour, label=f"{band} 95 % limit", **style)
 
 
 def _date_axis(axes, time_unix_s):
@@ -338,14 +341,24 @@ def _draw_coverage(figure, axes, coverage):
     axes.plot([], [], "s", color="#3b8fc4", alpha=0.5, markersize=7, label=words)
 
 
-def _great_circle(frame, ra0):
-    """The equator of a frame, broken where it leaves the figure on one side and enters on the other."""
+def _draw_circles(axes, ra0):
+    """The Galactic plane and the ecliptic, where they cross the figure."""
+    (right, left), (low, high) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
+    circles = (("Galactic plane", "galactic", "-."), ("ecliptic", "barycentricmeanecliptic", ":"))
+    for label, frame, style in circles:
+        x, dec = great_circle(frame, ra0)
+        if np.any((x > right) & (x < left) & (dec > low) & (dec < high)):
+            axes.plot(x, dec, color=PURPLE, linestyle=style, linewidth=1.3, label=label, scalex=False, scaley=False)
+
+
+def great_circle(frame, ra0):
+    """The equator of a frame as RA minus ``ra0``, rising, and Dec."""
     from astropy import units
     from astropy.coordinates import SkyCoord
 
-    angle = np.linspace(0, 360, 721) * units.deg
+    angle = np.linspace(0, 360, 3601) * units.deg
     icrs = SkyCoord(angle, 0 * angle, frame=frame).icrs
-    x, dec = _unwrap(icrs.ra.deg, ra0), icrs.dec.deg.copy()
+    x, dec = _unwrap(icrs.ra.deg, ra0), icrs.dec.deg
     order = np.argsort(x)
     return x[order], dec[order]
 
@@ -358,7 +371,7 @@ def _draw_sources(axes, sources, ra0):
     bright = np.log10(np.clip(np.nan_to_num(sources["flux_mjy"].to_numpy(), nan=1.0), 1, 1e4))
     axes.scatter(
         _unwrap(sources["ra_deg"], ra0), sources["dec_deg"], s=3 + 4 * bright, color=MUTED, alpha=0.7, linewidths=0,
-        rasterized=len(sources) > _RASTER_ABOVE, label=f"{len(sources)} known sources",
+        rasterized=len(sources) > _RASTER_ABOVE, label=f"{len(sources)} known source{'s' * (len(sources) != 1)}",
     )  # fmt: skip
 
 
@@ -375,11 +388,15 @@ def _draw_candidates(axes, candidates, ra0, links):
 
 
 def _sky_axes(axes, coverage):
-    x, dec = coverage["x_deg"], coverage["dec_deg"]
-    scale = 1 / max(np.cos(np.radians(dec.mean())), 0.1)
-    axes.set(xlim=(x[-1], x[0]), ylim=(dec[0], dec[-1]), xlabel="RA [deg]", ylabel="Dec [deg]")
-    axes.set_aspect(scale, adjustable="datalim")
-    ra0 = coverage["ra0_deg"]
+    """Axes that show all of the coverage in the shape it has at its middle declination."""
+    x, dec, ra0 = coverage["x_deg"], coverage["dec_deg"], coverage["ra0_deg"]
+    stretch = max(np.cos(np.radians(dec.mean())), 0.1)
+    width, height = axes.get_window_extent().size
+    degrees = max(np.ptp(x) * stretch / width, np.ptp(dec) / height)
+    half_x, half_dec = degrees * width / stretch / 2, degrees * height / 2
+    middle_x, middle_dec = (x[0] + x[-1]) / 2, (dec[0] + dec[-1]) / 2
+    axes.set(xlim=(middle_x + half_x, middle_x - half_x), ylim=(middle_dec - half_dec, middle_dec + half_dec))
+    axes.set(xlabel="RA [deg]", ylabel="Dec [deg]")
     axes.xaxis.set_major_locator(_RightAscensionLocator(ra0))
     axes.xaxis.set_major_formatter(lambda value, _: f"{np.mod(np.round(value + ra0, 6), 360):g}")
 
@@ -388,10 +405,11 @@ class _RightAscensionLocator(matplotlib.ticker.MaxNLocator):
     """Ticks at round RA where the axis shows RA minus ``ra0``."""
 
     def __init__(self, ra0):
-        super().__init__(nbins=9, steps=[1, 1.5, 2, 3, 5, 10])
+        super().__init__(nbins=9)
         self._ra0 = ra0
 
     def tick_values(self, vmin, vmax):
+        self.set_params(steps=[1, 2, 5, 10] if abs(vmax - vmin) < 45 else [1, 1.5, 3, 6, 9, 10])
         return super().tick_values(vmin + self._ra0, vmax + self._ra0) - self._ra0
 
 

@@ -3,21 +3,36 @@
 The noise model is measured on the map minus its sources: one 3 Jy source would raise it for a whole field.
 Each pass filters the map, finds what stands above ``find_snr`` (known or not), refines the positions,
 solves the blends, and takes all of it out of the map before the next measurement of the noise. The
-catalogue of known sources is not needed.
+catalogue of known sources is not needed. What was taken out is put back into rho as templates, so that
+the ripples of the filter around a bright source end where its template ends.
 """
 
+import dataclasses
 import logging
+from typing import NamedTuple
 
 import numpy as np
 
 from sotrplib import beams, flatfield, geometry, masks, matched_filter, noise, photometry, positions, subtraction
 from sotrplib.maps import MapError, SkyMap
 from sotrplib.tables import MASK_BITS
-from sotrplib.template import Template, gaussian_template, template_from_autocorrelation
+from sotrplib.template import Template, band_of, fwhm_arcmin, gaussian_template, template_from_autocorrelation
 
 log = logging.getLogger(__name__)
 
 ELL = np.arange(0, 62000, 20.0)
+
+
+class Bright(NamedTuple):
+    """Sources taken out of the noise: pixel positions, flux [mJy] and SNR, arrays of shape (n,)."""
+
+    y: np.ndarray
+    x: np.ndarray
+    flux: np.ndarray
+    snr: np.ndarray
+
+
+_NO_SOURCES = Bright(*(np.zeros(0) for _ in range(4)))
 
 
 def preprocess(input_map, beam, options, *, planets=None, galaxy=None):
@@ -53,29 +68,30 @@ def preprocess(input_map, beam, options, *, planets=None, galaxy=None):
     pixels = map_pixels(shape, wcs)
     if input_map.form == "intensity_ivar":
         beam_ell = ELL, beams.beam_transform(beam, ELL)
-        rho, kappa, template = filter_converged(signal, weight, pixels, beam_ell, options, exclude=galaxy)
+        rho, quiet, kappa, template = filter_converged(signal, weight, pixels, beam_ell, options, exclude=galaxy)
     else:
-        rho, kappa = signal, weight
+        rho, quiet, kappa = signal, signal, weight
         template = given_template(rho, kappa, pixels, beam, input_map.info, options)
     mask = _mask(kappa, discs, galaxy, wcs, options)
-    rho, kappa = _flatten(rho, kappa, mask, pixels, options)
-    return SkyMap(rho, kappa, input_map.time, mask, wcs, input_map.info, template)
+    rms = _local_rms(quiet, kappa, mask, pixels, options)
+    noted = input_map.info.info | {"snr_std": _robust_std((_significance(quiet, kappa) / rms)[mask == 0])}
+    info = dataclasses.replace(input_map.info, info=noted)
+    rho, kappa = flatfield.apply(rho, kappa, rms)
+    return SkyMap(rho, kappa, input_map.time, mask, wcs, info, template)
 
 
 def summarize(sky_map):
-    """Numbers of a map for the table of maps: time_unix_s, area_deg2, flux_err_mjy (median) and snr_std (robust)."""
+    """Numbers of a map for the table of maps: time_unix_s, area_deg2, flux_err_mjy (median) and snr_std.
+
+    The last is the robust standard deviation of the SNR after the flat field, without the sources found.
+    """
     good = sky_map.mask == 0
-    summary = {
+    return {
         "time_unix_s": float(sky_map.info.t_ref_unix_s),
         "area_deg2": float(geometry.area_deg2(good.shape, sky_map.wcs, good)),
-        "flux_err_mjy": float("nan"),
-        "snr_std": float("nan"),
+        "flux_err_mjy": float(np.median(sky_map.kappa[good]) ** -0.5) if good.any() else float("nan"),
+        "snr_std": sky_map.info.info["snr_std"],
     }
-    if good.any():
-        rho, kappa = sky_map.rho[good], sky_map.kappa[good]
-        low, high = np.percentile((rho / np.sqrt(kappa))[::7], [15.865, 84.135])
-        summary |= {"flux_err_mjy": float(np.median(kappa) ** -0.5), "snr_std": float(high - low) / 2}
-    return summary
 
 
 def map_pixels(shape, wcs):
@@ -102,7 +118,9 @@ def filter_converged(signal, ivar, pixels, beam_ell, options, *, exclude=None):
 
     Returns
     -------
-    rho, kappa, template
+    rho, rho_residual : ndarray (ny, nx) float32
+        Filtered map, sources above ``find_snr`` standing in it as their templates; the same without them.
+    kappa, template
         As from :func:`matched_filter.filter_map`.
     """
     bands = matched_filter.plan_bands(
@@ -110,19 +128,20 @@ def filter_converged(signal, ivar, pixels, beam_ell, options, *, exclude=None):
     )
     window = options["pixel_window"]
     observed = ivar > 0 if exclude is None else (ivar > 0) & ~exclude
-    residual, trusted = signal, observed
+    residual, trusted, sources = signal, observed, _NO_SOURCES
     passes = options["passes"] if options["noise_model"] == "measured" else 1
     for step in range(passes):
         models = noise_models(residual, ivar, observed, trusted, pixels, bands, options)
-        rho, kappa, template = matched_filter.filter_map(
-            signal, ivar, pixels, beam_ell, models, bands=bands, pixel_window=window
+        rho_residual, kappa, template = matched_filter.filter_map(
+            residual, ivar, pixels, beam_ell, models, bands=bands, pixel_window=window
         )
+        rho = rho_residual + subtraction.model_rho(signal.shape, sources.y, sources.x, sources.flux, kappa, template)
         if step + 1 < passes:
-            found = bright_sources(rho, kappa, template, options["find_snr"])
-            log.info("pass %d: %d sources above %g sigma", step + 1, len(found[0]), options["find_snr"])
-            residual = signal - paint_sources(signal.shape, pixels, bands, beam_ell, found, pixel_window=window)
-            trusted = observed & ~_uncertain(signal.shape, pixels, beam_ell, found, options["beam_error"])
-    return rho, kappa, template
+            sources = find_bright(rho_residual, rho, kappa, template, sources, options["find_snr"])
+            log.info("pass %d: %d sources above %g sigma", step + 1, len(sources.y), options["find_snr"])
+            residual = signal - paint_sources(signal.shape, pixels, bands, beam_ell, sources, pixel_window=window)
+            trusted = observed & ~_uncertain(signal.shape, pixels, beam_ell, sources, options["beam_error"])
+    return rho, rho_residual, kappa, template
 
 
 def noise_models(residual, ivar, observed, trusted, pixels, bands, options):
@@ -140,25 +159,43 @@ def noise_models(residual, ivar, observed, trusted, pixels, bands, options):
     return models
 
 
-def bright_sources(rho, kappa, template, snr_min):
-    """Peaks above ``snr_min``: y, x (pixels), flux (mJy, blends solved) and SNR, each of shape (n,)."""
-    snr = np.where(kappa > 0, rho / np.sqrt(np.where(kappa > 0, kappa, 1)), np.nan).astype(np.float32)
-    y, x = positions.local_maxima(snr, 0.75 * snr_min)
-    y, x, peak = positions.refine(snr, y, x, template)[:3]
-    keep = positions.distinct(y, x, peak) & (peak >= snr_min)
-    flux, error, _ = photometry.measure(rho, kappa, y[keep], x[keep], template)
-    good = np.isfinite(flux) & (flux > 0)
-    return y[keep][good], x[keep][good], flux[good], flux[good] / error[good]
+def find_bright(rho_residual, rho, kappa, template, known, snr_min):
+    """Sources of a map above ``snr_min``: those known so far, and new peaks of the map without them.
+
+    Parameters
+    ----------
+    rho_residual, rho, kappa : ndarray (ny, nx)
+        rho without and with the sources known so far.
+    template : template.Template
+    known : Bright
+    snr_min : float
+
+    Returns
+    -------
+    Bright
+        All positions refined and all fluxes solved together on the map with the sources in it.
+    """
+    snr_residual, snr = (_significance(image, kappa) for image in (rho_residual, rho))
+    y, x = positions.local_maxima(snr_residual, 0.75 * snr_min)
+    y, x, peak = positions.refine(snr_residual, y, x, template)[:3]
+    new = (peak >= snr_min) & positions.distinct(y, x, peak)
+    y, x = np.append(known.y, y[new]), np.append(known.x, x[new])
+    refined = positions.refine(snr, y, x, template)
+    y, x = np.where(refined.converged, refined.y, y), np.where(refined.converged, refined.x, x)
+    apart = positions.distinct(y, x, refined.s_max, _fwhm_pix(template))
+    y, x = y[apart], x[apart]
+    flux, error, _ = photometry.measure(rho, kappa, y, x, template)
+    good = np.nan_to_num(flux / error) >= snr_min
+    return Bright(y[good], x[good], flux[good], (flux / error)[good])
 
 
 def paint_sources(shape, pixels, bands, beam_ell, sources, *, pixel_window=True):
-    """Map [mJy/sr] of sources (y, x, flux, ...) as :func:`bright_sources` gives them."""
+    """Map [mJy/sr] of ``sources`` (Bright), beam and pixel window included."""
     stamps, peaks = zip(*(matched_filter.beam_stamp(b.step_rad, beam_ell, pixel_window) for b in bands), strict=True)
     edges = np.array([bands[0].start] + [band.stop for band in bands])
     template = Template(np.array(stamps), edges, np.degrees([band.step_rad for band in bands]) * 60)
-    y, x, flux = sources[:3]
-    band = np.clip(np.searchsorted(edges, np.rint(y), side="right") - 1, 0, len(bands) - 1)
-    return subtraction.paint(shape, y, x, flux * np.array(peaks)[band], template, filtered=False)
+    amplitude = sources.flux * np.array(peaks)[band_of(template, sources.y)]
+    return subtraction.paint(shape, sources.y, sources.x, amplitude, template, filtered=False)
 
 
 def given_template(rho, kappa, pixels, beam, info, options):
@@ -167,12 +204,31 @@ def given_template(rho, kappa, pixels, beam, info, options):
     step = np.degrees([pixels.dy_rad[middle], pixels.dx_rad[middle]]) * 60
     if options["given_template"] == "beam":
         return gaussian_template(beams.beam_fwhm_arcmin(beam), step, autocorrelate=False, n_rows=rho.shape[0])
-    snr = np.where(kappa > 0, rho / np.sqrt(np.where(kappa > 0, kappa, 1)), np.nan)
     try:
-        return template_from_autocorrelation(snr, kappa <= 0, step)
+        return template_from_autocorrelation(_significance(rho, kappa), kappa <= 0, step)
     except ValueError as error:
         log.warning("%s: %s; the beam is used as its template", info.map_id, error)
         return gaussian_template(beams.beam_fwhm_arcmin(beam), step, n_rows=rho.shape[0])
+
+
+def _significance(rho, kappa):
+    """rho / sqrt(kappa), NaN where unobserved."""
+    observed = kappa > 0
+    return np.where(observed, rho / np.sqrt(np.where(observed, kappa, 1)), np.nan).astype(np.float32)
+
+
+def _robust_std(snr):
+    """Half the distance between the 16th and 84th percentile of a sample; NaN of nothing."""
+    if not snr.size:
+        return float("nan")
+    low, high = np.percentile(snr[:: 1 + snr.size // 200_000], [15.865, 84.135])
+    return float(high - low) / 2
+
+
+def _fwhm_pix(template):
+    """Width of the template of the middle band in rows."""
+    middle = len(template.values) // 2
+    return float(fwhm_arcmin(template, template.row_edges[middle]) / template.step_arcmin[middle][0])
 
 
 def _measure_noise(residual, ivar, observed, trusted, step_rad, taper_arcmin):
@@ -196,7 +252,7 @@ def _zones(bands, pixels, height_rad):
 
 def _uncertain(shape, pixels, beam_ell, sources, beam_error):
     """Pixels around sources so bright (SNR > 0.3 / beam_error) that what the beam leaves of them shows in the noise."""
-    y, x, _, snr = (values[sources[3] > 0.3 / beam_error] for values in sources)
+    y, x, _, snr = (values[sources.snr > 0.3 / beam_error] for values in sources)
     radius = 2 * beams.transform_fwhm_rad(*beam_ell) * np.sqrt(np.maximum(np.log2(snr * beam_error / 0.3), 1))
     result = np.zeros(shape, bool)
     for row, column, reach in zip(y, x, radius, strict=True):
@@ -225,12 +281,11 @@ def _mask(kappa, discs, galaxy, wcs, options):
     return mask
 
 
-def _flatten(rho, kappa, mask, pixels, options):
-    """rho and kappa with the local rms of the SNR made 1 (see :mod:`flatfield`)."""
+def _local_rms(rho, kappa, mask, pixels, options):
+    """Local rms of the SNR over the unmasked pixels (see :mod:`flatfield`); 1 if it is not asked for."""
     tile = options["flatfield_tile_deg"]
     if not tile:
-        return rho, kappa
+        return np.float32(1)
     middle = len(pixels.dy_rad) // 2
     tile_pix = tuple(max(16, round(np.radians(tile) / s)) for s in (pixels.dy_rad[middle], pixels.dx_rad[middle]))
-    snr = np.divide(rho, np.sqrt(kappa), out=np.zeros_like(rho), where=kappa > 0)
-    return flatfield.apply(rho, kappa, flatfield.local_rms(snr, mask == 0, tile_pix))
+    return flatfield.local_rms(np.nan_to_num(_significance(rho, kappa)), mask == 0, tile_pix)

@@ -1,20 +1,15 @@
 """One self-contained HTML page of what a run found: its maps, its candidates, its sources.
 
-Every map is read once; from it come its image and histogram, its part of the sky, and the cutouts around the
-candidates it covers. Nothing on the page depends on the clock.
+Nothing on it depends on the clock.
 """
 
-import logging
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sotrplib import __version__, exports, geometry, maps, plots, pointing, store, subtraction, tables, variability
-
-log = logging.getLogger(__name__)
+from sotrplib import __version__, exports, geometry, mapviews, plots, store, tables, variability
 
 CLASSES = {
     "transient": "not catalogued, and not seen to be steady",
@@ -26,24 +21,14 @@ CLASSES = {
 CARDS_MAX = 60  # candidates shown with their figures
 MAPS_MAX = 60  # maps shown with their figures
 SOURCES_MAX = 50_000
-CUTOUT_ARCMIN = 10.0
-_CUTOUT_STEP_ARCMIN = 0.25
-_IMAGE_PIXELS = 600  # longest side of the image of a map
-_EDGES = np.arange(-8.0, 8.01, 0.25)
+_BAND_COLUMNS = {
+    "mean_flux_mjy": ("flux [mJy]", 1),
+    "mean_flux_err_mjy": ("±", 1),
+    "eta": ("η", 2),
+    "v": ("V", 3),
+    "p_constant": ("p", None),
+}  # title and decimals
 _UNSURE = tables.flag("NO_DATA", "MASKED", "NEAR_EDGE", "BLENDED", "NEAR_BRIGHT")
-
-
-@dataclass(frozen=True, eq=False)
-class MapView:
-    """What the page shows of one map: its image, histogram and part of the sky, and cutouts by candidate."""
-
-    map_id: str
-    image: str
-    shape_arcmin: tuple
-    histogram: str
-    warnings: list
-    footprint: tuple  # usable blocks of pixels (boolean), pixels a block, WCS
-    cutouts: dict = field(default_factory=dict)
 
 
 def write_page(path, frames, files):
@@ -56,8 +41,8 @@ def write_page(path, frames, files):
     frames : mapping of str to DataFrame
         Tables ``maps``, ``candidates``, ``sources``, ``source_bands`` and ``measurements`` of the merged
         catalogue, and ``catalog``, the known sources.
-    files : sequence of (path, path, path)
-        Of every map, failed ones too: the filtered map, its pointing and its forced photometry.
+    files : sequence of (path, path, path, path)
+        Of every map, failed ones too: the filtered map, its pointing, its forced photometry and its sifted detections.
     """
     text = render(assemble(frames, files))
     with store.atomic_path(path) as temporary:
@@ -72,7 +57,8 @@ def render(content):
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": format_number, "utc": format_utc, "words": lambda name: name.replace("_", " ")}
+    environment.filters |= {"number": format_number, "pair": format_pair, "utc": format_utc}
+    environment.filters["words"] = lambda name: name.replace("_", " ")
     return environment.get_template("report.html.j2").render(**content)
 
 
@@ -81,17 +67,18 @@ def assemble(frames, files):
     ranked = rank_candidates(frames["candidates"])
     confirming = frames["measurements"].query("kind == 'confirm'").drop_duplicates(["source_id", "map_id"])
     targets = confirming[confirming["source_id"].isin(ranked["candidate_id"].head(CARDS_MAX))]
+    forced = read_forced(files, frames["maps"])
     views = {}
-    for k, paths in enumerate(files):
-        view = view_map(*paths, targets, draw=k < MAPS_MAX)
+    for k, (map_path, pointing_path, *source_paths) in enumerate(files):
+        view = mapviews.view_map(map_path, pointing_path, source_paths, targets, draw=k < MAPS_MAX)
         if view:
             views[view.map_id] = view
     cards = [
-        _card(row, targets[targets["source_id"] == row["candidate_id"]], views, frames["catalog"])
+        _card(row, targets[targets["source_id"] == row["candidate_id"]], views, (frames["catalog"], forced))
         for row in ranked.head(CARDS_MAX).to_dict("records")
     ]
     carded = {card["candidate_id"]: card for card in cards}
-    coverage = cover_sky([view.footprint for view in views.values()])
+    coverage = mapviews.cover_sky([view.footprint for view in views.values()])
     return {
         "version": __version__,
         "tonight": _tonight(frames, coverage),
@@ -102,9 +89,9 @@ def assemble(frames, files):
         "sky": _draw_sky(coverage, frames["catalog"], ranked, set(carded)),
         "groups": _groups(ranked, carded),
         "cards_max": CARDS_MAX,
-        "cutout_arcmin": CUTOUT_ARCMIN,
+        "cutout_arcmin": mapviews.CUTOUT_ARCMIN,
         "scale": {"gradient": plots.snr_gradient(), "snr_max": plots.SNR_MAX},
-        "comparisons": compare_fluxes(files, frames["maps"]),
+        "comparisons": compare_fluxes(forced),
         "sources": _source_rows(frames, set(carded)),
         "columns": {name: {c.name: c for c in tables.SCHEMAS[name]} for name in ("maps", "candidates")},
     }
@@ -122,131 +109,6 @@ def rank_candidates(candidates):
 
 
 # ---- maps -------------------------------------------------------------------------------------------
-
-
-def view_map(map_path, pointing_path, forced_path, targets, *, draw=True):
-    """Look at one map.
-
-    Parameters
-    ----------
-    map_path, pointing_path, forced_path : path
-        Files of the stages.
-    targets : pandas.DataFrame
-        Rows of ``measurements``; cutouts are made of those in this map.
-    draw : bool, default True
-        Whether to make the image and the histogram.
-
-    Returns
-    -------
-    MapView or None
-        None for a failed map.
-    """
-    attrs = store.read_attrs(map_path)
-    if attrs.get("status") == "failed":
-        return None
-    sky_map = maps.read_sky_map(map_path)
-    model = _pointing_model(pointing_path)
-    snr, good = maps.snr(sky_map), (sky_map.mask == 0) & (sky_map.kappa > 0)
-    residual = _residual_snr(sky_map, model, forced_path)[good]
-    factor = max(-(-max(snr.shape) // _IMAGE_PIXELS), 1)
-    scales = [float(np.mean(s)) for s in geometry.pixel_scales(snr.shape, sky_map.wcs)]
-    wanted = targets[targets["map_id"] == sky_map.info.map_id].to_dict("records")
-    return MapView(
-        map_id=sky_map.info.map_id,
-        image=_map_image(snr, good, factor, sky_map.wcs) if draw else "",
-        shape_arcmin=tuple(n * scale for n, scale in zip(snr.shape, scales, strict=True)),
-        histogram=_histogram(snr[good], residual, sky_map.info.map_id) if draw else "",
-        warnings=judge_noise(residual),
-        footprint=(_blocks(good, factor, np.any), factor, sky_map.wcs),
-        cutouts={row["source_id"]: plots.snr_image(cut_out(snr, sky_map.wcs, row, model)) for row in wanted},
-    )
-
-
-def judge_noise(residual_snr):
-    """What is not Gaussian about the SNR of a map without its known sources, in words; empty if nothing is.
-
-    Parameters
-    ----------
-    residual_snr : array (n,)
-        Of the usable pixels.
-    """
-    if not len(residual_snr):
-        return ["no usable pixel"]
-    low, high = np.percentile(residual_snr, [15.865, 84.135])
-    std, n_low = (high - low) / 2, int(np.count_nonzero(residual_snr < -5))
-    words = [f"the noise is {std:.2f} times the stated error"] if abs(std - 1) > 0.1 else []
-    if n_low > max(1e-5 * len(residual_snr), 10):
-        words.append(f"{n_low} pixels lie below -5 sigma, {2.87e-7 * len(residual_snr):.2g} are expected")
-    return words
-
-
-def cut_out(snr, wcs, position, model):
-    """SNR around a position, north up and east to the left, nearest pixels, NaN outside.
-
-    Parameters
-    ----------
-    snr : array (ny, nx)
-    wcs : astropy.wcs.WCS
-    position : mapping
-        ra_deg and dec_deg on the sky; the image is moved by the map's pointing offset there.
-    model : pointing.PointingModel
-    """
-    half = CUTOUT_ARCMIN / 2 - _CUTOUT_STEP_ARCMIN / 2
-    axis = np.arange(-half, half + 1e-6, _CUTOUT_STEP_ARCMIN) * 60
-    dra, ddec = pointing.evaluate(model, position["ra_deg"], position["dec_deg"])[:2]
-    north, east = np.meshgrid(-axis + ddec, -axis + dra, indexing="ij")
-    y, x = geometry.sky2pix(wcs, *geometry.offset_position(position["ra_deg"], position["dec_deg"], east, north))
-    inside = geometry.inside(snr.shape, y, x)
-    image = np.full(y.shape, np.nan, np.float32)
-    image[inside] = snr[np.rint(y[inside]).astype(int), np.rint(x[inside]).astype(int)]
-    return image
-
-
-def _pointing_model(path):
-    attrs = store.read_attrs(path)
-    return pointing.from_dict(attrs["pointing"]) if "pointing" in attrs else pointing.PointingModel()
-
-
-def _residual_snr(sky_map, model, forced_path):
-    """SNR of a map minus its known sources, as measured."""
-    forced = store.read_table(forced_path, "forced", ["ra_deg", "dec_deg", "flux_mjy"])
-    dra, ddec = pointing.evaluate(model, forced["ra_deg"].to_numpy(), forced["dec_deg"].to_numpy())[:2]
-    ra, dec = geometry.offset_position(forced["ra_deg"].to_numpy(), forced["dec_deg"].to_numpy(), dra, ddec)
-    y, x = geometry.sky2pix(sky_map.wcs, ra, dec)
-    flux = forced["flux_mjy"].to_numpy()
-    rho = subtraction.subtract_sources(sky_map.rho, sky_map.kappa, y, x, flux, sky_map.template)
-    return np.divide(rho, np.sqrt(sky_map.kappa), out=np.full_like(rho, np.nan), where=sky_map.kappa > 0)
-
-
-def _histogram(values, residual, map_id):
-    ends = _EDGES[0], np.nextafter(_EDGES[-1], 0)
-    counts = [np.histogram(np.clip(v, *ends), _EDGES)[0] for v in (values, residual)]
-    figure = plots.snr_histogram(_EDGES, *counts)
-    return plots.to_svg(figure, f"histogram-{map_id}", f"Histogram of the SNR of {map_id} and the unit Gaussian")
-
-
-def _blocks(image, factor, reduce, fill=False):
-    """Image of blocks of ``factor`` times ``factor`` pixels."""
-    if factor == 1:
-        return image
-    padding = [(0, -n % factor) for n in image.shape]
-    padded = np.pad(image, padding, constant_values=fill)
-    shape = padded.shape[0] // factor, factor, padded.shape[1] // factor, factor
-    return reduce(padded.reshape(shape), axis=(1, 3))
-
-
-def _map_image(snr, good, factor, wcs):
-    """Image of a map, the pixel farthest from 0 standing for its block; north up, east to the left."""
-    high = _blocks(np.nan_to_num(snr, nan=-np.inf), factor, np.max, -np.inf)
-    low = _blocks(np.nan_to_num(snr, nan=np.inf), factor, np.min, np.inf)
-    image = np.where(high > -low, high, low)
-    image = np.where(np.isfinite(image), image, np.nan)
-    masked = np.isfinite(image) & ~_blocks(good, factor, np.any)
-    y, x = ((n - 1) / 2 for n in snr.shape)
-    ra, dec = geometry.pix2sky(wcs, np.array([y, y + 1, y]), np.array([x, x, x + 1]))
-    east, north = geometry.tangent_offsets(ra[1:], dec[1:], ra[0], dec[0])
-    turn = slice(None, None, -1 if north[0] > 0 else 1), slice(None, None, -1 if east[1] > 0 else 1)
-    return plots.snr_image(image[turn], masked[turn])
 
 
 def _order_maps(table):
@@ -268,69 +130,6 @@ def _depth(table):
     ]  # fmt: skip
 
 
-# ---- the sky ----------------------------------------------------------------------------------------
-
-
-def cover_sky(footprints):
-    """Number of maps that cover each cell of a grid in RA and Dec.
-
-    Parameters
-    ----------
-    footprints : list of (array (ny, nx) bool, int, astropy.wcs.WCS)
-        Usable blocks of pixels of each map, the pixels along a block, the WCS of the pixels.
-
-    Returns
-    -------
-    dict or None
-        ra0_deg, x_deg (edges, RA minus ra0), dec_deg (edges), count (n_dec, n_x) and area_deg2, the area that any map
-        covers; None where no map covers anything.
-    """
-    ra, dec = (np.concatenate(v) for v in zip(*map(_block_centres, footprints), strict=True)) if footprints else ([], [])
-    if not len(ra):
-        return None
-    ra0 = middle_ra(ra)
-    x = np.mod(ra - ra0 + 180, 360) - 180
-    stretch = max(np.cos(np.radians(dec.mean())), 0.1)
-    cell = max(np.ptp(x) * stretch, np.ptp(dec), 0.5) / 400
-    x_edges = _edges(x, cell / stretch, 180)
-    dec_edges = _edges(dec, cell, 90)
-    grid = np.meshgrid((dec_edges[1:] + dec_edges[:-1]) / 2, (x_edges[1:] + x_edges[:-1]) / 2 + ra0, indexing="ij")
-    count = sum(_covered(blocks, factor, wcs, *grid).astype(int) for blocks, factor, wcs in footprints)
-    heights = np.degrees(np.diff(np.sin(np.radians(dec_edges))))
-    area = float(np.sum((count > 0) * heights[:, None] * np.diff(x_edges)))
-    return {"ra0_deg": ra0, "x_deg": x_edges, "dec_deg": dec_edges, "count": count, "area_deg2": area}
-
-
-def middle_ra(ra_deg):
-    """RA opposite to the middle of the widest gap between RAs: the middle of a figure that cuts none of them."""
-    ra = np.sort(np.mod(ra_deg, 360))
-    gaps = np.diff(np.append(ra, ra[0] + 360))
-    widest = int(np.argmax(gaps))
-    return float(np.mod(ra[widest] + gaps[widest] / 2 + 180, 360))
-
-
-def _block_centres(footprint):
-    blocks, factor, wcs = footprint
-    i, j = np.nonzero(blocks)
-    ra, dec = geometry.pix2sky(wcs, (i + 0.5) * factor - 0.5, (j + 0.5) * factor - 0.5)
-    on_sky = np.isfinite(ra + dec)
-    return ra[on_sky], dec[on_sky]
-
-
-def _edges(values, cell, limit):
-    low, high = max(values.min() - 8 * cell, -limit), min(values.max() + 8 * cell, limit)
-    return np.linspace(low, high, max(int((high - low) / cell), 1) + 1)
-
-
-def _covered(blocks, factor, wcs, dec, ra):
-    y, x = geometry.sky2pix(wcs, geometry.wrap_ra(ra), dec)
-    i, j = np.floor((y + 0.5) / factor), np.floor((x + 0.5) / factor)
-    inside = (i >= 0) & (i < blocks.shape[0]) & (j >= 0) & (j < blocks.shape[1])
-    covered = np.zeros(y.shape, bool)
-    covered[inside] = blocks[i[inside].astype(int), j[inside].astype(int)]
-    return covered
-
-
 def _draw_sky(coverage, catalog, ranked, carded):
     if coverage is None:
         return ""
@@ -338,7 +137,9 @@ def _draw_sky(coverage, catalog, ranked, carded):
     inside = x.between(*coverage["x_deg"][[0, -1]]) & catalog["dec_deg"].between(*coverage["dec_deg"][[0, -1]])
     links = [f"#{name}" if name in carded else "#candidates" for name in ranked["candidate_id"]]
     figure = plots.sky(coverage, catalog[inside], ranked, links)
-    return plots.to_svg(figure, "sky", f"Sky map in RA and Dec: coverage, {inside.sum()} sources, {len(ranked)} candidates")
+    return plots.to_svg(
+        figure, "sky", f"Sky map in RA and Dec: coverage, {inside.sum()} sources, {len(ranked)} candidates"
+    )
 
 
 # ---- candidates -------------------------------------------------------------------------------------
@@ -355,7 +156,8 @@ def _tonight(frames, coverage):
     return {
         "n_ok": int((table["status"] == "ok").sum()),
         "n_failed": int((table["status"] != "ok").sum()),
-        "n_sources": len(frames["sources"]) - int(frames["sources"]["source_id"].isin(candidates["candidate_id"]).sum()),
+        "n_sources": len(frames["sources"])
+        - int(frames["sources"]["source_id"].isin(candidates["candidate_id"]).sum()),
         "n_measurements": len(frames["measurements"]),
         "area_deg2": coverage["area_deg2"] if coverage else 0.0,
         "first": float(time.min()) if len(time) else np.nan,
@@ -374,13 +176,20 @@ def _groups(ranked, carded):
     return groups
 
 
-def _card(candidate, curve, views, catalog):
-    """Light curve, cutouts and neighbours of one candidate."""
+def _card(candidate, curve, views, known):
+    """Light curve, cutouts and neighbours of one candidate; ``known`` are the catalogue and the forced fluxes."""
+    catalog, forced = known
     name = candidate["candidate_id"]
     curve = curve.sort_values(["time_unix_s", "map_id"], kind="stable")
     usable = curve[variability.usable(curve)]
-    figure = plots.light_curve(usable) if len(usable) else None
-    cutouts = [row | {"image": views[row["map_id"]].cutouts[name]} for row in curve.to_dict("records") if row["map_id"] in views]
+    match = forced[forced["source_id"] == candidate["matched_name"]]
+    steady = match.drop_duplicates("band").set_index("band")["catalog_flux_mjy"].to_dict()
+    figure = plots.light_curve(usable, steady=steady) if len(usable) else None
+    cutouts = [
+        row | {"image": views[row["map_id"]].cutouts[name]}
+        for row in curve.to_dict("records")
+        if row["map_id"] in views
+    ]
     return candidate | {
         "light_curve": plots.to_svg(figure, f"curve-{name}", f"Light curve of {name}") if figure else "",
         "cutouts": cutouts,
@@ -391,12 +200,12 @@ def _card(candidate, curve, views, catalog):
 
 def find_neighbours(position, catalog):
     """Known sources in the cutout around a position: list of name, east and north (arcmin)."""
-    near = catalog[(catalog["dec_deg"] - position["dec_deg"]).abs() * 60 < CUTOUT_ARCMIN / 2]
+    near = catalog[(catalog["dec_deg"] - position["dec_deg"]).abs() * 60 < mapviews.CUTOUT_ARCMIN / 2]
     offsets = geometry.tangent_offsets(
         near["ra_deg"].to_numpy(), near["dec_deg"].to_numpy(), position["ra_deg"], position["dec_deg"]
     )
     found = zip(near["source_name"], *(np.round(offset / 60, 3).tolist() for offset in offsets), strict=True)
-    return [{"name": n, "east": e, "north": u} for n, e, u in found if max(abs(e), abs(u)) < CUTOUT_ARCMIN / 2]
+    return [{"name": n, "east": e, "north": u} for n, e, u in found if max(abs(e), abs(u)) < mapviews.CUTOUT_ARCMIN / 2]
 
 
 def _sexagesimal(ra_deg, dec_deg):
@@ -408,19 +217,27 @@ def _sexagesimal(ra_deg, dec_deg):
 # ---- sources ----------------------------------------------------------------------------------------
 
 
-def compare_fluxes(files, table):
-    """Forced against catalogue flux by band: figure, number of sources, median ratio and its error."""
+def read_forced(files, table):
+    """Forced photometry of all maps and the band of each; parameters as in :func:`write_page`, and its ``maps``."""
     bands = dict(zip(table["map_id"], table["band"], strict=True))
-    columns = ["flux_mjy", "flux_err_mjy", "catalog_flux_mjy", "flags"]
-    parts = [store.read_table(forced, "forced", columns).assign(band=_band_of(forced, bands)) for _, _, forced in files]
-    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*columns, "band"])
-    rows = rows[(rows["flux_mjy"] > 5 * rows["flux_err_mjy"]) & (rows["catalog_flux_mjy"] > 0)]
-    rows = rows[(rows["flags"].astype("u4") & np.uint32(_UNSURE)) == 0]
+    columns = ["source_id", "flux_mjy", "flux_err_mjy", "catalog_flux_mjy", "flags"]
+    parts = [tables.empty("forced")[columns].assign(band="")]
+    for _, _, path, _ in files:
+        parts.append(store.read_table(path, "forced", columns).assign(band=bands[store.read_attrs(path)["map_id"]]))
+    return pd.concat(parts, ignore_index=True)
+
+
+def compare_fluxes(forced):
+    """Forced against catalogue flux by band: figure, number of sources, median ratio and its error.
+
+    Parameters
+    ----------
+    forced : pandas.DataFrame
+        From :func:`read_forced`; used are measurements above 5 sigma without a flag that makes them unsure.
+    """
+    sure = (forced["flags"].to_numpy("u4") & np.uint32(_UNSURE)) == 0
+    rows = forced[sure & (forced["flux_mjy"] > 5 * forced["flux_err_mjy"]) & (forced["catalog_flux_mjy"] > 0)]
     return [_comparison(band, group) for band, group in rows.groupby("band")]
-
-
-def _band_of(forced_path, bands):
-    return bands[store.read_attrs(forced_path)["map_id"]]
 
 
 def _comparison(band, rows):
@@ -444,7 +261,12 @@ def _source_rows(frames, carded):
     measured = frames["measurements"].query("kind != 'blind'")
     best = measured.groupby("source_id")["snr"].max()
     wide, _ = exports.wide_sources(frames["sources"], frames["source_bands"])
-    wide = wide.assign(max_snr=wide["source_id"].map(best).astype(float))
+    own = (
+        wide["source_name"] + " (" + wide["source_id"] + ")"
+    )  # a flaring source is there twice: itself and as candidate
+    shown = wide["source_name"].where(~wide["source_id"].isin(frames["candidates"]["candidate_id"]), own)
+    shown = shown.where(wide["source_name"] != wide["source_id"], wide["source_id"])
+    wide = wide.assign(max_snr=wide["source_id"].map(best).astype(float), shown_name=shown)
     wide = wide.sort_values(["max_snr", "source_id"], ascending=[False, True], ignore_index=True).head(SOURCES_MAX)
     head, columns = _source_columns(wide, frames["source_bands"])
     return {
@@ -456,30 +278,27 @@ def _source_rows(frames, carded):
 
 
 def _source_columns(wide, source_bands):
-    """Name and explanation of each column, and its values as plain numbers and text."""
-    schema = {c.name: c for c in (*tables.SCHEMAS["sources"], *tables.SCHEMAS["source_bands"])}
-    named = [
-        ("Source", schema["source_name"].description, wide["source_name"].tolist()),
-        ("RA", schema["ra_deg"].description, _rounded(wide["ra_deg"], 5)),
-        ("Dec", schema["dec_deg"].description, _rounded(wide["dec_deg"], 5)),
-        ("n", schema["n_measurements"].description, wide["n_measurements"].tolist()),
-        ("max SNR", "largest signal to noise ratio of one measurement", _rounded(wide["max_snr"], 1)),
+    """Name, explanation and decimals of each column (none: two digits), and its values as plain numbers and text."""
+    schema = {c.name: c.description for c in (*tables.SCHEMAS["sources"], *tables.SCHEMAS["source_bands"])}
+    columns = [
+        ("Source", schema["source_name"], None, wide["shown_name"].tolist()),
+        ("RA", schema["ra_deg"], 5, wide["ra_deg"]),
+        ("Dec", schema["dec_deg"], 5, wide["dec_deg"]),
+        ("n", schema["n_measurements"], 0, wide["n_measurements"]),
+        ("max SNR", "largest signal to noise ratio of one measurement", 1, wide["max_snr"]),
     ]
-    shown = {"mean_flux_mjy": "flux [mJy]", "mean_flux_err_mjy": "±", "eta": "η", "v": "V", "p_constant": "p"}
     for band, rows in source_bands.groupby("band"):
         aligned = rows.set_index("source_id").reindex(wide["source_id"])
-        for name, title in shown.items():
-            named.append((f"{band} {title}", schema[name].description, [_short(v) for v in aligned[name].tolist()]))
-    return [{"name": name, "about": about} for name, about, _ in named], [values for *_, values in named]
+        for name, (title, decimals) in _BAND_COLUMNS.items():
+            columns.append((f"{band} {title}", schema[name], decimals, aligned[name]))
+    head = [{"name": name, "about": about, "decimals": decimals} for name, about, decimals, _ in columns]
+    return head, [columns[0][-1], *(_rounded(values, decimals) for *_, decimals, values in columns[1:])]
 
 
-def _rounded(values, digits):
-    return [round(float(v), digits) if np.isfinite(v) else None for v in values]
-
-
-def _short(value):
-    """Number to four digits, None where there is none."""
-    return float(f"{value:.4g}") if np.isfinite(value) else None
+def _rounded(values, decimals):
+    """Plain numbers with so many decimals, or with two digits; None where there is none."""
+    digits = "%.1e" if decimals is None else f"%.{decimals}f"
+    return [float(digits % value) if np.isfinite(value) else None for value in values]
 
 
 # ---- words ------------------------------------------------------------------------------------------
@@ -493,6 +312,14 @@ def format_number(value, digits=3):
         return "–"
     text = f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:.0f}"
     return (f"{value:.1e}" if "e" in text else text).replace("-", "−")
+
+
+def format_pair(value, error):
+    """A number and its error, as many decimals as give the error two digits; a dash where there is no number."""
+    if not np.isfinite(value):
+        return "–"
+    decimals = int(np.clip(1 - np.floor(np.log10(error)), 0, 9)) if np.isfinite(error) and error > 0 else 1
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}".replace("-", "−")
 
 
 def format_utc(time_unix_s):

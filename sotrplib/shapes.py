@@ -163,7 +163,7 @@ def _fitted_part(template, dy, dx, row):
         templates.evaluate_pixels(template, dy, dx, row, orders=o) for o in ((0, 0), (1, 0), (0, 1))
     )
     slopes = np.stack([along_y, along_x])
-    inverse = np.linalg.inv(positions.pixel_curvature(template, row))
+    inverse = np.linalg.inv(positions.pixel_curvature(template, [row])[0])
     return np.outer(value, value) + slopes.T @ inverse @ slopes
 
 

@@ -30,6 +30,7 @@ import pandas as pd
 
 from sotrplib import crossmatch, geometry, tables
 
+NOTHING_NEAR = "no known source within"
 _HOUR_S = 3600.0
 _WIDTH_ERR, _ELONGATION_ERR = 0.5, 2.8  # of fwhm_ratio and elongation at SNR 1 (see shapes.measure)
 
@@ -292,7 +293,7 @@ def _cluster_reasons(found, counted, options):
 
 
 def _unmatched(nearest, options):
-    none = f"no known source within {options['match_radius_arcmin']:g}′"
+    none = f"{NOTHING_NEAR} {options['match_radius_arcmin']:g}′"
     far = _where(
         nearest["name"] != "", "{} lies {:.0f}″ away, {:.1f} sigma", *(nearest[k] for k in ("name", "sep", "sigma"))
     )

@@ -109,7 +109,8 @@ def template_from_autocorrelation(snr, mask, step_arcmin, *, row_edges=None, hal
     half_size : int, default 32
         Half size of the template in pixels.
     clip : float, default 5
-        Pixels above this significance, and those within ``half_size // 4`` of them, are left out as sources.
+        Pixels above this significance, and those within ``half_size // 3`` of them, are left out as sources;
+        around those ten times as bright, all within ``half_size``.
 
     Returns
     -------
@@ -123,7 +124,8 @@ def template_from_autocorrelation(snr, mask, step_arcmin, *, row_edges=None, hal
     edges = np.asarray([0, snr.shape[0]] if row_edges is None else row_edges)
     step = np.broadcast_to(np.asarray(step_arcmin, float), (len(edges) - 1, 2)).copy()
     good = (np.asarray(mask) == 0) & np.isfinite(snr)
-    good &= ~autocorrelation.near_peaks(np.where(good, snr, 0), clip, max(half_size // 4, 1))
+    for level, radius in ((clip, max(half_size // 3, 1)), (10 * clip, half_size)):
+        good &= ~autocorrelation.near_peaks(np.where(good, snr, 0), level, radius)
     bands = []
     for low, high, size in zip(edges[:-1], edges[1:], step, strict=True):
         if np.count_nonzero(good[low:high]) <= (2 * half_size + 1) ** 2:

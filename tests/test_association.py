@@ -65,7 +65,7 @@ def test_chains_make_one_event():
 
 
 def test_close_pairs_in_one_map_stay_apart(rng):
-    """Two sources 25 arcsec apart, seen in 40 maps at 2 arcsec, are two events; so they are at 8 arcsec nearly always."""
+    """Sources 25 arcsec apart in 40 maps are two events at errors of 2 arcsec; at 8 no event has two of one map."""
     pair = [0.0, 0.0], [0.0, 25 / 3600]
     frame, truth = visits(rng, *pair, 40, error=2.0)
     frame = frame.assign(ra_err_arcsec=8.0, dec_err_arcsec=8.0)
@@ -135,7 +135,7 @@ def test_many_visits_cost_n_log_n(rng):
 
 
 def test_summary_has_the_weighted_mean_and_the_best_detection(rng):
-    """The position is the mean weighted by errors, over RA 0; numbers are those of the highest SNR that is not noise."""
+    """The position is the weighted mean, over RA 0; numbers are those of the highest SNR that is not noise."""
     frame = sifted([359.9995, 0.0005, 0.0], [0.0, 0.0, 0.001], ["a", "b", "c"], snr=[9.0, 12.0, 30.0])
     frame = frame.assign(ra_err_arcsec=[1.0, 2.0, 1.0], dec_err_arcsec=[1.0, 2.0, 1.0], flux_mjy=[1.0, 2.0, 3.0])
     frame["class"] = ["transient", "transient", "noise"]

@@ -91,7 +91,7 @@ def test_maps_are_listed_with_what_was_found():
 
 
 def test_maps_are_read_from_their_files(tmp_path):
-    """Status and numbers come from the files; tables of the good maps are put together, those of failed ones left out."""
+    """Status and numbers come from the files; tables of good maps are put together, without those that failed."""
     good = {"status": "ok", "reason": "", "time_unix_s": 5.0, "area_deg2": 24.0, "info": {"freq_ghz": 93.0}}
     for map_id, first, last in (
         ("solat_i1_f090_1", good, {"status": "ok", "reason": ""}),

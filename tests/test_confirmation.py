@@ -27,7 +27,7 @@ def night_maps(n_nights=3, tubes=("i1_f090", "i1_f150", "i3_f090"), start=1.75e9
 
 
 def measurer(maps, flux, err=10.0, *, rng=None, catalog_flux=0.0, catalog_err=0.0, flags=0, time=True):
-    """Function that measures ``flux(row)`` of a map's row at any position, with error ``err`` (a number or function)."""
+    """Function that measures ``flux(row)`` of a map's row at any position, with error ``err`` (or ``err(row)``)."""
     rows = maps.set_index("map_id", drop=False)
 
     def measure(map_id, targets):
@@ -51,7 +51,9 @@ def found_in(maps, row=0, *, n=1, **columns):
     given = {"event": np.arange(n), "class": "transient", "ra_deg": 10.0 + np.arange(n), "dec_deg": 0.0}
     given |= {"ra_err_arcsec": 5.0, "dec_err_arcsec": 5.0, "snr": 12.0, "flux_mjy": 120.0, "flux_err_mjy": 10.0}
     given |= {name: best[name] for name in ("time_unix_s", "array", "band", "map_id")}
-    return pd.DataFrame(given | {"matched_name": "", "sift_reason": "no known source", "n_detections": 1} | columns)
+    return pd.DataFrame(
+        given | {"matched_name": "", "sift_reason": "no known source within 1.5′", "n_detections": 1} | columns
+    )
 
 
 def judge(maps, flux, *, event=None, options=OPTIONS, moving=None, **settings):
@@ -138,6 +140,14 @@ def test_arrays_hours_apart_are_no_observation():
     assert "one array covered it" in found["reason"]
 
 
+def test_reason_keeps_what_lies_near():
+    """The reason starts with the known source nearby, if there is one."""
+    maps = night_maps()
+    near = found_in(maps, sift_reason="s3 lies 50″ away, 7.3 sigma")
+    assert judge(maps, lambda row: 120.0, event=near)["reason"].startswith("s3 lies 50″ away, 7.3 sigma; confirmed")
+    assert judge(maps, lambda row: 120.0)["reason"].startswith("confirmed")
+
+
 def test_rule_follows_the_options():
     """min_arrays 1 confirms what one array sees; min_bands 2 asks for two bands; confirm_snr is the threshold."""
     maps = night_maps(tubes=("i1_f090", "i3_f090"))
@@ -202,7 +212,7 @@ def test_flare_is_measured_as_its_source():
 
 
 def test_moving_object_is_measured_where_it_is():
-    """An asteroid is measured in every map at its position when the map saw that place; maps without it are left out."""
+    """An asteroid is measured where it was when each map saw that place; maps without it are left out."""
     maps = night_maps(2, ("i1_f090", "i3_f090"))
     track = tables.make(
         "moving",

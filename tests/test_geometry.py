@@ -39,14 +39,13 @@ def make_maps():
 
 @pytest.mark.parametrize("name", list(make_maps()))
 def test_pixels_to_sky_and_back(name, rng):
-    """pix2sky and sky2pix are inverse to 1e-9 pixel, in every projection, over RA 0 and around the pole."""
+    """pix2sky and sky2pix are inverse to 1e-7 pixel, in every projection, over RA 0 and around the pole."""
     wcs = make_maps()[name]
     y, x = rng.uniform(0, 1, (2, 500)) * np.array(wcs.array_shape)[:, None] - 0.5
     ra, dec = geometry.pix2sky(wcs, y, x)
     assert np.all((ra >= 0) & (ra < 360))
     for turn in (0, 360, -360):
-        np.testing.assert_allclose(geometry.sky2pix(wcs, ra + turn, dec), [y, x], atol=1e-9 * 3600 * 60)
-    np.testing.assert_allclose(geometry.sky2pix(wcs, ra, dec), [y, x], atol=1e-6)
+        np.testing.assert_allclose(geometry.sky2pix(wcs, ra + turn, dec), [y, x], atol=1e-7)
 
 
 def test_car_agrees_with_pixell(rng):
@@ -295,8 +294,8 @@ def test_further_axes_of_a_header_are_dropped():
     [
         ({"CTYPE1": "", "CTYPE2": ""}, "expected longitude, latitude"),
         ({"CTYPE1": "DEC--CAR", "CTYPE2": "RA---CAR"}, "expected longitude, latitude"),
-        ({"CTYPE1": "FREQ"}, ""),
-        ({"CDELT1": 0.0}, ""),
+        ({"CTYPE1": "FREQ"}, "Unmatched celestial axes"),
+        ({"CDELT1": 0.0}, "singular"),
     ],
 )
 def test_headers_without_a_sky_are_refused(cards, message):

@@ -13,10 +13,10 @@ PACKAGE = ROOT / "sotrplib"
 FLOORS = [
     ["units", "geometry", "tables", "store", "mapindex", "configuration", "provenance"],
     ["crossmatch", "beams", "interpolation", "autocorrelation", "template", "noise", "flatfield", "skies"],
-    ["maps", "masks", "sources", "orbits", "bodies", "positions", "matched_filter", "subtraction", "shapes", "blends"],
+    ["maps", "masks", "sources", "orbits", "bodies", "positions", "matched_filter", "subtraction", "shapes", "blends", "overlaps"],
     ["pointing", "photometry", "detection", "ephemerides", "preprocessing", "truth", "simulate", "coadd"],
     ["sifting", "association", "revisits", "confirmation", "variability", "lightcurves", "catalogs", "exports"],
-    ["plots", "report", "alerts", "logs", "cli", "connectors"],
+    ["plots", "mapviews", "report", "alerts", "logs", "cli", "connectors"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 

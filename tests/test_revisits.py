@@ -54,7 +54,7 @@ def grid(rng, step=40):
 
 @pytest.mark.parametrize("ra0", [10.0, 0.0])
 def test_fluxes_are_true_with_the_known_sources_gone(tmp_path, rng, small_tiles, ra0):
-    """Unknown sources 0.9 FWHM from known ones of SNR 50, whose fluxes hold part of theirs, have true fluxes and errors."""
+    """Unknown sources 0.9 FWHM from known ones of SNR 50 have true fluxes and errors."""
     y, x = grid(rng)
     near = np.stack([y, x]) + [[3.0], [3.0]]
     snr = np.concatenate([np.full(y.size, 50.0), np.resize([0.0, 10.0, 30.0], y.size)])

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import filtered_skies
 import numpy as np
 import pandas as pd
 import pytest
-import filtered_skies
+
 from sotrplib import configuration, geometry, positions, shapes, sifting, tables
 
 ROOT = Path(__file__).parents[1]
@@ -107,7 +108,7 @@ def test_reason_of_a_transient_names_the_nearest_source():
 
 
 def test_moving_object_is_taken_where_it_was_at_the_time():
-    """An object at 60 arcsec an hour, tabulated 30 minutes early, matches 30 arcsec along its way and not at its start."""
+    """An object at 60 arcsec an hour, tabulated 30 minutes early, matches 30 arcsec along its way alone."""
     mover = movers(["Ceres"], [0.001], [-10.0], ra_rate_arcsec_h=-60.0, time_unix_s=TIME - 1800)
     ra, dec = geometry.offset_position(0.001, -10.0, -30.0, 0.0)
     found = sift(detections([ra, 0.001], [dec, -10.0], ra_err_arcsec=2.0, dec_err_arcsec=2.0), moving=mover)

@@ -22,11 +22,17 @@
   let sorted = { column: data.head.findIndex((head) => head.name === "max SNR"), down: true };
   let shown = STEP;
 
+  const collator = new Intl.Collator("en", { numeric: true });
   const compare = (a, b) => {
     const x = data.rows[a][sorted.column], y = data.rows[b][sorted.column];
     if (x === null || y === null) return (x === null) - (y === null) || a - b;
-    const way = typeof x === "string" ? x.localeCompare(y, "en", { numeric: true }) : x - y;
+    const way = typeof x === "string" ? collator.compare(x, y) : x - y;
     return (sorted.down ? -way : way) || a - b;
+  };
+  const words = (value, decimals) => {
+    if (value === null) return "–";
+    if (typeof value === "string" || value === 0) return String(value);
+    return decimals === null ? value.toPrecision(2) : value.toFixed(decimals).replace("-", "−");
   };
   const cell = (value, k, row) => {
     const td = document.createElement("td");
@@ -37,13 +43,13 @@
       link.textContent = value;
       td.append(link);
     } else {
-      td.textContent = value === null ? "–" : value;
+      td.textContent = words(value, data.head[k].decimals);
     }
     return td;
   };
   const draw = () => {
-    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const found = order.filter((k) => words.every((word) => names[k].includes(word)));
+    const wanted = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const found = order.filter((k) => wanted.every((word) => names[k].includes(word)));
     const rows = found.slice(0, shown).map((k) => {
       const tr = document.createElement("tr");
       tr.append(...data.rows[k].map((value, column) => cell(value, column, k)));

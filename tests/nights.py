@@ -1,0 +1,125 @@
+"""Files and tables of small nights with known truth, as the stages leave them, for the tests of the page."""
+
+import numpy as np
+from filtered_skies import filtered_noise, filtered_sources, make_template
+
+from sotrplib import catalogs, geometry, maps, pointing, store, tables
+
+SHAPE = (96, 160)
+NIGHT = 1_760_100_000
+FLUX_ERR = 10.0
+STAGES = ("preprocessed", "pointing", "forced_photometry", "sifted")
+CANDIDATE = "SOTRP_J000024.0-300600"
+KNOWN_ID = "known <1> & co"
+
+
+def car_wcs(ra0_deg=0.0):
+    return geometry.make_car(ra0_deg, -30.0, SHAPE[1] / 120 / np.cos(np.radians(30)), SHAPE[0] / 120, 0.5)
+
+
+def known_sources():
+    """Three known sources of 300, 600 and 900 mJy, one on each side of RA 0."""
+    columns = {name: np.nan for name in tables.column_names("catalog")}
+    columns |= {"source_id": [KNOWN_ID, "k2", "k3"], "source_name": [KNOWN_ID, "k2", "k3"]}
+    columns |= {"ra_deg": [0.3, 359.7, 359.9], "dec_deg": [-30.1, -29.9, -30.2], "flux_mjy": [300.0, 600.0, 900.0]}
+    return tables.make("catalog", columns)
+
+
+def candidate_table(**values):
+    """One candidate at RA 0.1, Dec -30.1."""
+    columns = {
+        "candidate_id": [CANDIDATE], "ra_deg": 0.1, "dec_deg": -30.1, "ra_err_arcsec": 4.0, "dec_err_arcsec": 4.0,
+        "class": "transient", "reason": "confirmed: 2 arrays <in one> observation", "confirmed": True,
+        "time_unix_s": NIGHT, "max_snr": 15.0, "combined_snr": 20.0, "n_maps": 2, "n_arrays": 2, "n_bands": 1,
+        "n_covering": 2, "flux_mjy": 150.0, "flux_err_mjy": FLUX_ERR, "band": "f090",
+        "map_id": "solat_i1_f090_1760100000", "matched_name": "",
+    }  # fmt: skip
+    return tables.make("candidates", columns | values)
+
+
+def write_map(folder, row, rng, flux_mjy=150.0):
+    """Files of one map with the known sources and one candidate, seen 20 arcsec east of where they are."""
+    names = [folder / stage / f"{row['map_id']}.h5" for stage in STAGES]
+    if row["status"] == "failed":
+        for name in names:
+            frames = {table: (table, tables.empty(table)) for table in ("forced", "sifted")}
+            store.write(name, attrs={key: row[key] for key in ("map_id", "status", "reason")}, frames=frames)
+        return tuple(names)
+    shape, wcs = car_wcs()
+    known = known_sources()
+    ra, dec = np.append(known["ra_deg"], 0.1), np.append(known["dec_deg"], -30.1)
+    flux = np.append(known["flux_mjy"], flux_mjy)
+    y, x = geometry.sky2pix(wcs, *geometry.offset_position(ra, dec, 20.0, 0.0))
+    snr = filtered_noise(shape, rng) + filtered_sources(shape, y, x, flux / FLUX_ERR)
+    mask = np.zeros(shape, "u1")
+    mask[:8] = tables.MASK_BITS["EDGE"]
+    info = maps.MapInfo(row["map_id"], "solat", row["array"], row["band"], 90.0, row["time_unix_s"])
+    kappa = np.full(shape, FLUX_ERR**-2, "f4")
+    kappa[:4] = 0
+    rho = np.where(kappa > 0, snr / FLUX_ERR, 0).astype("f4")
+    sky_map = maps.SkyMap(rho, kappa, None, mask, wcs, info, make_template(n_rows=shape[0]))
+    maps.write_sky_map(names[0], sky_map, {"status": "ok", "reason": ""})
+    model = pointing.PointingModel(
+        "constant", 0, (0.0, -30.0), 1.0, np.array([[20.0], [0.0]]), np.zeros((2, 1, 1)), n_used=3
+    )
+    store.write(names[1], attrs={"map_id": row["map_id"], "pointing": pointing.to_dict(model)})
+    forced = {name: np.nan for name in tables.column_names("forced")} | {
+        name: known[name] for name in known.columns[:4]
+    }
+    forced |= {"flux_mjy": known["flux_mjy"], "flux_err_mjy": FLUX_ERR, "snr": known["flux_mjy"] / FLUX_ERR}
+    forced |= {
+        "catalog_flux_mjy": known["flux_mjy"] / 1.02,
+        "n_blend": 1,
+        "flags": 0,
+        "time_unix_s": row["time_unix_s"],
+    }
+    frames = {"forced": ("forced", tables.make("forced", forced))}
+    store.write(names[2], attrs={"map_id": row["map_id"], "status": "ok"}, frames=frames)
+    store.write(
+        names[3], attrs={"map_id": row["map_id"], "status": "ok"}, frames={"sifted": ("sifted", found(flux_mjy))}
+    )
+    return tuple(names)
+
+
+def found(flux_mjy):
+    """The candidate among the detections of a map, if it is bright."""
+    columns = {name: 0.0 for name in tables.column_names("sifted")} | {
+        "ra_deg": [0.1],
+        "dec_deg": -30.1,
+        "flux_mjy": flux_mjy,
+    }
+    columns |= {"origin": "blind", "class": "transient", "reason": "", "matched_name": ""}
+    return tables.make("sifted", columns).iloc[: int(flux_mjy > 5 * FLUX_ERR)]
+
+
+def map_row(array, time, status="ok"):
+    row = {"map_id": f"solat_{array}_f090_{time}", "instrument": "solat", "array": array, "band": "f090"}
+    attrs = {"status": status, "reason": "map.fits: is truncated" if status == "failed" else "", "time_unix_s": time}
+    numbers = {"area_deg2": 1.0, "flux_err_mjy": FLUX_ERR, "snr_std": 1.0} if status == "ok" else {}
+    return catalogs.map_row(row, attrs | numbers, 3, (3, 4, 1), offset=(20.0, 0.0))
+
+
+def confirming(candidates, rows, flux_mjy):
+    """Measurements of each candidate in each usable map."""
+    good = [row for row in rows if row["status"] == "ok"] * len(candidates)
+    ids = np.repeat(candidates["candidate_id"].to_numpy(object), len(good) // max(len(candidates), 1))
+    columns = {name: 0.0 for name in tables.column_names("measurements")}
+    columns |= {name: [row[name] for row in good] for name in ("map_id", "array", "band", "time_unix_s")}
+    columns |= {"source_id": ids, "source_name": ids, "kind": "confirm", "ra_deg": 0.1, "dec_deg": -30.1}
+    columns |= {"flux_mjy": np.resize(flux_mjy, len(good)), "flux_err_mjy": FLUX_ERR}
+    return tables.make("measurements", columns | {"snr": np.resize(flux_mjy, len(good)) / FLUX_ERR})
+
+
+def write_night(folder, rng, rows, candidates=None, flux_mjy=(150.0, 8.0)):
+    """Files and tables of a run: what :func:`report.write_page` takes."""
+    candidates = tables.empty("candidates") if candidates is None else candidates
+    files = [write_map(folder, row, rng, flux) for row, flux in zip(rows, np.resize(flux_mjy, len(rows)), strict=True)]
+    forced = [store.read_table(paths[2], "forced") for paths in files]
+    parts = [catalogs.forced_measurements(table, row) for table, row in zip(forced, rows, strict=True)]
+    measurements = catalogs.merge_measurements([*parts, confirming(candidates, rows, flux_mjy)])
+    sources, bands = catalogs.merge_sources(measurements, candidates)
+    frames = {"maps": catalogs.make_maps(rows), "candidates": candidates, "sources": sources, "source_bands": bands}
+    return frames | {"measurements": measurements, "catalog": known_sources()}, files
+
+
+TWO_MAPS = [map_row("i1", NIGHT), map_row("i3", NIGHT + 600)]

@@ -1,0 +1,129 @@
+"""HDF5 files: what is written comes back, whole or not at all, and equal content makes equal bytes."""
+
+import os
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sotrplib import store, tables
+
+
+def make_catalog(n=3):
+    columns = {"source_id": [f"Sø{i}" for i in range(n)], "source_name": [""] * n, "ra_deg": np.arange(n) * 1.5}
+    columns |= {name: np.full(n, np.nan) for name in ("dec_deg", "flux_mjy", "flux_err_mjy", "spectral_index")}
+    return tables.make("catalog", columns | {"pos_err_arcsec": np.full(n, 2.0)})
+
+
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_tables_survive_their_file(tmp_path, n):
+    """A table of any length comes back with its types, NaN, empty and non-ASCII text."""
+    frame = make_catalog(n)
+    store.write(tmp_path / "a.h5", frames={"catalog": ("catalog", frame)})
+    back = store.read_table(tmp_path / "a.h5", "catalog")
+    pd.testing.assert_frame_equal(back, frame)
+    assert list(back.dtypes) == list(tables.empty("catalog").dtypes)
+
+
+@pytest.mark.parametrize("schema", list(tables.SCHEMAS))
+def test_empty_tables_keep_their_types(tmp_path, schema):
+    """A zero-row table of each schema comes back with the schema's types."""
+    store.write(tmp_path / "a.h5", frames={"t": (schema, tables.empty(schema))})
+    pd.testing.assert_frame_equal(store.read_table(tmp_path / "a.h5", "t"), tables.empty(schema))
+
+
+def test_some_columns_of_a_table(tmp_path):
+    """Only the asked columns are read, in the order of the file; units and descriptions stand beside them."""
+    store.write(tmp_path / "a.h5", frames={"c": ("catalog", make_catalog())})
+    assert list(store.read_table(tmp_path / "a.h5", "c", columns=["flux_mjy", "source_id"])) == [
+        "source_id",
+        "flux_mjy",
+    ]
+    assert store.read_attrs(tmp_path / "a.h5", "c/flux_mjy")["unit"] == "mJy"
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "u1", "i4", "bool"])
+@pytest.mark.parametrize("shape", [(0,), (5,), (300, 270), (4, 2, 9, 9), (0, 2, 9, 9)])
+def test_arrays_survive_their_file(tmp_path, rng, dtype, shape):
+    """Arrays of any shape, none among them, come back with shape, type and values."""
+    values = (rng.normal(size=shape) * 50).astype(dtype)
+    store.write(tmp_path / "a.h5", arrays={"maps/x": (values, {"unit": "mJy"})})
+    back = store.read_array(tmp_path / "a.h5", "maps/x")
+    assert back.dtype == values.dtype
+    np.testing.assert_array_equal(back, values)
+    assert store.read_attrs(tmp_path / "a.h5", "maps/x") == {"unit": "mJy"}
+    assert list(store.read_arrays(tmp_path / "a.h5", "maps")) == ["x"]
+
+
+def test_part_of_an_array(tmp_path, rng):
+    """A window of an image is that part of the whole."""
+    values = rng.normal(size=(300, 600))
+    store.write(tmp_path / "a.h5", arrays={"x": values})
+    window = (slice(250, 290), slice(3, 500))
+    np.testing.assert_array_equal(store.read_array(tmp_path / "a.h5", "x", window), values[window])
+
+
+@pytest.mark.parametrize(
+    "value", ["text", "", 3, 2.5, True, None, [1, 2], {"a": [None, "b"]}, np.float64(1.5), np.int32(4), "x" * 200_000]
+)
+def test_attributes_survive_their_file(tmp_path, value):
+    """Numbers, text, lists and dicts come back as plain Python values, however long."""
+    store.write(tmp_path / "a.h5", attrs={"value": value})
+    back = store.read_attrs(tmp_path / "a.h5")["value"]
+    assert back == value and type(back) is type(value.item() if isinstance(value, np.generic) else value)
+
+
+def test_equal_content_makes_equal_bytes(tmp_path):
+    """Two files of the same content, written at different times, are the same bytes."""
+    content = {"attrs": {"a": {"z": 1, "b": 2}}, "arrays": {"m": np.ones((300, 300))}}
+    for name in "ab":
+        store.write(tmp_path / f"{name}.h5", frames={"c": ("catalog", make_catalog())}, **content)
+        store.write_info(tmp_path / f"{name}.hdf", {"t": 1.5, "array": "i1_f090", "period": [1.0, 2.0]})
+        time.sleep(1.1 if name == "a" else 0)
+    for suffix in (".h5", ".hdf"):
+        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+
+
+def test_failed_writing_leaves_the_old_file(tmp_path):
+    """What cannot be written whole leaves the file before it, and no temporary one, behind."""
+    path = tmp_path / "a.h5"
+    store.write(path, attrs={"a": 1})
+    with pytest.raises(ValueError, match="missing columns"):
+        store.write(path, attrs={"a": 2}, frames={"c": ("catalog", pd.DataFrame({"x": [1]}))})
+    assert store.read_attrs(path)["a"] == 1 and os.listdir(tmp_path) == ["a.h5"]
+
+
+def test_files_are_readable_by_others(tmp_path):
+    """The renamed file has the permissions of any new file, and its folder is made."""
+    path = tmp_path / "new" / "a.h5"
+    store.write(path)
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_files_that_are_not_ours(tmp_path):
+    """Missing and damaged files and missing content are named with what to do."""
+    with pytest.raises(store.StoreError, match="no such file; run the rule that makes it"):
+        store.read_attrs(tmp_path / "a.h5")
+    (tmp_path / "a.h5").write_bytes(b"broken")
+    with pytest.raises(store.StoreError, match="not a readable HDF5 file"):
+        store.read_attrs(tmp_path / "a.h5")
+    store.write(tmp_path / "a.h5", arrays={"x": np.ones(3)})
+    with pytest.raises(store.StoreError, match=r"has no 'y', only \['x'\]"):
+        store.read_array(tmp_path / "a.h5", "y")
+
+
+def test_contents_are_listed(tmp_path):
+    """All groups and datasets are listed with their shapes."""
+    store.write(tmp_path / "a.h5", arrays={"maps/x": np.ones((2, 3))})
+    assert store.list_contents(tmp_path / "a.h5") == {"maps": None, "maps/x": (2, 3)}
+
+
+def test_info_files_survive(tmp_path):
+    """An info file gives plain numbers, text and arrays."""
+    values = {"t": 1.5, "array": "i1_f090", "ids": ["a", "bc"], "period": np.array([1.0, 2.0]), "pid": 7}
+    store.write_info(tmp_path / "i.hdf", values)
+    back = store.read_info(tmp_path / "i.hdf")
+    np.testing.assert_array_equal(back.pop("period"), values.pop("period"))
+    assert back == values

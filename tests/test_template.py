@@ -1,0 +1,235 @@
+"""The template: its shape between pixels, its derivatives, and the reading of images with it."""
+
+import numpy as np
+import pytest
+from filtered_skies import filtered_noise, filtered_sources, make_template, spectra
+
+from sotrplib import template as templates
+
+F090 = {"fwhm_arcmin": 2.05, "knee": 0.14}
+F150 = {"fwhm_arcmin": 1.3, "knee": 0.14}
+ROOT2 = np.sqrt(2)
+
+
+def gaussian(fwhm, dy, dx):
+    return np.exp(-4 * np.log(2) * (dy**2 + dx**2) / fwhm**2)
+
+
+@pytest.mark.parametrize("fwhm", [1.3, 2.05, 7.4])
+def test_evaluate_is_exact_between_pixels(fwhm, rng):
+    """A of a Gaussian beam at any offset is right to 1e-5 of its peak."""
+    template = templates.gaussian_template(fwhm, 0.5)
+    dy, dx = rng.uniform(-2 * fwhm, 2 * fwhm, (2, 2000))
+    values = templates.evaluate(template, dy, dx, 0)
+    np.testing.assert_allclose(values, gaussian(ROOT2 * fwhm, dy, dx), atol=1e-5)
+
+
+@pytest.mark.parametrize("spectrum", [F090, F150])
+def test_patches_of_a_filtered_source_are_exact(spectrum, rng):
+    """The model of a source at a sub-pixel position, ring included, is right to 1e-4 of its peak."""
+    template, shape = make_template(**spectrum), (512, 512)
+    for fy, fx in rng.uniform(-0.5, 0.5, (4, 2)):
+        truth = filtered_sources(shape, np.array([256 + fy]), np.array([256 + fx]), np.ones(1), **spectrum)
+        model = templates.patches(template, np.array([fy]), np.array([fx]), np.zeros(1), 30)[0]
+        np.testing.assert_allclose(model, truth[226:287, 226:287], atol=1e-4)
+
+
+def test_evaluate_is_zero_beyond_the_support():
+    """Far from the source the template is exactly 0, without an error."""
+    template = templates.gaussian_template(2, 0.5)
+    assert templates.evaluate(template, [500.0, 0.0, -80.0], [0.0, -500.0, 80.0], 0).tolist() == [0, 0, 0]
+
+
+def test_even_and_odd_templates_agree():
+    """Whether the stored square has an even or an odd side does not change A."""
+    odd = templates.gaussian_template(2, 0.5, radius_fwhm=4)
+    even = templates.Template(np.pad(odd.values, ((0, 0), (1, 0), (1, 0))), odd.row_edges, odd.step_arcmin)
+    offsets = np.linspace(-3, 3, 41)
+    ours, theirs = (templates.evaluate(t, offsets, 0.3, 0) for t in (odd, even))
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_bands_serve_their_rows():
+    """A row takes the template of the band that starts at or before it; rows off the map that of the nearest."""
+    narrow, wide = (templates.gaussian_template(fwhm, 0.5, radius_fwhm=30 / fwhm) for fwhm in (1.5, 3.0))
+    both = templates.Template(np.concatenate([narrow.values, wide.values]), [0, 100, 200], np.full((2, 2), 0.5))
+    np.testing.assert_allclose(
+        templates.fwhm_arcmin(both, np.array([-5.0, 99.4, 99.6, 300.0])), ROOT2 * np.array([1.5, 1.5, 3, 3]), rtol=1e-4
+    )
+    assert templates.fwhm_arcmin(both, 99.4) == pytest.approx(ROOT2 * 1.5, rel=1e-4)
+
+
+def test_selected_bands_keep_their_shape():
+    """An image put together from pieces of bands has the template of each band at its piece."""
+    fwhms = np.array([1.5, 2.0, 3.0])
+    parts = [templates.gaussian_template(fwhm, 0.5, radius_fwhm=30 / fwhm).values for fwhm in fwhms]
+    whole = templates.Template(np.concatenate(parts), [0, 10, 20, 30], np.full((3, 2), 0.5))
+    part = templates.select_bands(whole, [0, 2], [0, 50, 90])
+    np.testing.assert_allclose(templates.fwhm_arcmin(part, np.array([49, 50])), ROOT2 * fwhms[[0, 2]], rtol=1e-4)
+
+
+def test_pixel_width_follows_the_row():
+    """The width of pixels is linear between the middles of the bands, where it is that of the template."""
+    values = np.repeat(templates.gaussian_template(2, 0.5).values, 2, axis=0)
+    template = templates.Template(values, [0, 101, 202], [[0.5, 0.4], [0.5, 0.3]])
+    np.testing.assert_allclose(templates.pixel_width_arcmin(template, np.array([50, 100.5, 151])), [0.4, 0.35, 0.3])
+
+
+def test_a_source_between_bands_has_the_width_of_both_beams():
+    """Away from the middle of a band a source is as wide as the filter's beam and its own together."""
+    fwhm, widths = 2.0, (0.4, 0.3)
+    stamps = [templates.gaussian_template(fwhm, (0.5, width)).values[0] for width in widths]
+    size = min(map(len, stamps))
+    middle = [(len(s) - size) // 2 for s in stamps]
+    cut = [s[m : m + size, m : m + size] for s, m in zip(stamps, middle, strict=True)]
+    template = templates.Template(np.array(cut), [0, 101, 202], np.array([(0.5, w) for w in widths]))
+    pixels = np.linspace(-6, 6, 25)
+    own, filtered = fwhm / 0.375, fwhm / 0.4
+    values = templates.evaluate_pixels(template, 0.0, pixels, 75.25)
+    np.testing.assert_allclose(values, gaussian(np.hypot(own, filtered), 0, pixels), atol=1e-4)
+
+
+@pytest.mark.parametrize("spectrum, tolerance", [(F090, 1e-4), (F150, 5e-4)])
+def test_sample_gives_value_and_derivatives(spectrum, tolerance, rng):
+    """A bright source is read at any offset from its peak with its height, slope and curvature."""
+    template, shape = make_template(**spectrum), (128, 128)
+    image = filtered_sources(shape, np.array([64.3]), np.array([63.6]), np.ones(1), **spectrum).astype("f4")
+    y, x = np.array([[64.3], [63.6]]) + rng.uniform(-2, 2, (2, 300))
+    read = templates.sample(image, y, x, template, 2)
+    for values, orders in zip(read, ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2)), strict=True):
+        truth = templates.evaluate_pixels(template, y - 64.3, x - 63.6, 64, orders=orders)
+        np.testing.assert_allclose(values, truth, atol=tolerance * 3 ** sum(orders))
+
+
+@pytest.mark.parametrize("spectrum, error", [(F090, 1e-3), (F150, 1e-2)])
+def test_sample_keeps_the_noise(spectrum, error, rng):
+    """Noise read between pixels differs from the true noise there by far less than its sigma."""
+    shape, shift = (256, 256), (0.37, 0.44)
+    noise = filtered_noise(shape, rng, **spectrum)
+    ky, kx = np.fft.fftfreq(256)[:, None], np.fft.rfftfreq(256)
+    moved = np.fft.irfft2(np.fft.rfft2(noise) * np.exp(2j * np.pi * (ky * shift[0] + kx * shift[1])), s=shape)
+    y, x = np.indices((230, 230)).reshape(2, -1) + 10
+    read = templates.sample(noise, y + shift[0], x + shift[1], make_template(**spectrum))
+    assert np.std(read - moved[y, x]) < error
+
+
+def test_sample_beside_holes_uses_what_is_left(rng):
+    """With up to half of the pixels around a position missing, noise is still read to a third of its sigma."""
+    spectrum, shape = F090, (200, 200)
+    noise = filtered_noise(shape, rng, **spectrum)
+    template = make_template(**spectrum)
+    y, x = np.indices((15, 15)).reshape(2, -1) * 12.0 + 10.3
+    image = noise.copy()
+    image[np.rint(y).astype(int) + 1] = np.nan
+    for row in range(2, 5):
+        image[np.rint(y).astype(int) + row] = np.nan
+    read, truth = (templates.sample(im, y, x, template) for im in (image, noise))
+    assert np.std(read - truth) < 0.33
+    assert np.isfinite(read).all()
+
+
+def test_sample_is_nan_where_the_nearest_pixel_has_no_value():
+    """Positions off the image, on a NaN pixel or NaN themselves are NaN; half a pixel beside the border is on it."""
+    template, image = templates.gaussian_template(2, 0.5), np.ones((20, 20))
+    image[5, 5] = np.nan
+    y = np.array([-0.6, 19.6, 5.2, np.nan, -0.4, 19.4, 1e9])
+    x = np.array([3.0, 3.0, 4.8, 3.0, 3.0, 3.0, 3.0])
+    assert np.isfinite(templates.sample(image, y, x, template)).tolist() == [False] * 4 + [True] * 2 + [False]
+
+
+def test_sample_accepts_no_positions():
+    """No positions give no values, whatever derivatives are asked for."""
+    template = templates.gaussian_template(2, 0.5)
+    assert len(templates.sample(np.ones((5, 5)), np.zeros(0), np.zeros(0), template)) == 0
+    assert [len(v) for v in templates.sample(np.ones((5, 5)), np.zeros(0), np.zeros(0), template, 2)] == [0] * 6
+
+
+def test_sample_reads_arrays_of_any_layout(rng):
+    """A transposed or strided image is read as its contiguous copy."""
+    template, image = templates.gaussian_template(2, 0.5), filtered_noise((64, 64), rng, **F090)
+    y, x = rng.uniform(0, 31, (2, 50))
+    for view in (image.T, image[::2, ::2]):
+        np.testing.assert_array_equal(
+            templates.sample(view, y, x, template), templates.sample(view.copy(), y, x, template)
+        )
+
+
+def test_curvature_of_a_gaussian():
+    """M of a Gaussian of width w is 8 ln 2 / w^2 along both axes, also on pixels that are not square."""
+    template = templates.gaussian_template(2.05, (0.5, 0.4))
+    expected = 8 * np.log(2) / (2 * 2.05**2) * np.eye(2)
+    np.testing.assert_allclose(templates.curvature(template, 0), expected, atol=1e-5)
+    assert templates.curvature(template, np.zeros((3, 2))).shape == (3, 2, 2, 2)
+
+
+@pytest.mark.parametrize("spectrum", [F090, F150])
+def test_curvature_is_that_of_the_spectrum(spectrum):
+    """M equals the mean of k^2 over the power spectrum of s."""
+    beam, noise = spectra((512, 512), **spectrum)
+    power = (beam**2 / noise) * np.where(np.arange(257) % 256, 2, 1)
+    k_y = 2 * np.pi * np.fft.fftfreq(512, 0.5)[:, None]
+    truth = np.sum(power * k_y**2) / np.sum(power)
+    assert templates.curvature(make_template(**spectrum), 0)[0, 0] == pytest.approx(truth, rel=1e-3)
+
+
+def test_wrong_templates_are_refused():
+    """A template whose shapes disagree, or that is not 1 at its centre, names what was found and expected."""
+    good = templates.gaussian_template(2, 0.5)
+    with pytest.raises(ValueError, match=r"expected \(2, m, m\)"):
+        templates.Template(good.values, [0, 1, 2], good.step_arcmin)
+    with pytest.raises(ValueError, match=r"step_arcmin has shape \(2,\); expected \(1, 2\)"):
+        templates.Template(good.values, [0, 1], np.array([0.5, 0.5]))
+    with pytest.raises(ValueError, match="divide the template by its centre"):
+        templates.Template(2 * good.values, [0, 1], good.step_arcmin)
+
+
+@pytest.mark.parametrize("spectrum", [F090, F150])
+def test_template_measured_from_noise(spectrum, rng):
+    """A measured on a map with holes and sources is within 0.025 of the truth at every offset."""
+    shape = (700, 700)
+    y, x = rng.uniform(0, 700, (2, 30))
+    s = filtered_noise(shape, rng, **spectrum) + filtered_sources(shape, y, x, np.full(30, 20.0), **spectrum)
+    mask = np.zeros(shape, "u1")
+    mask[:, :60] = 1
+    mask[rng.integers(0, 700, 300), rng.integers(0, 700, 300)] = 4
+    measured = templates.template_from_autocorrelation(np.where(mask, 1e4, s), mask, (0.5, 0.5), half_size=24)
+    truth = make_template(**spectrum).values[0, 16:65, 16:65]
+    np.testing.assert_allclose(measured.values[0], truth, atol=0.025)
+    assert measured.row_edges.tolist() == [0, 700]
+
+
+def test_measured_template_keeps_anisotropy(rng):
+    """Noise that is wider along one axis is measured wider along that axis."""
+    shape = (600, 600)
+    ky, kx = np.fft.fftfreq(600)[:, None], np.fft.rfftfreq(600)
+    power = np.exp(-((2 * np.pi) ** 2) * ((2.5 * ky) ** 2 + (1.5 * kx) ** 2))
+    s = np.fft.irfft2(np.fft.rfft2(rng.normal(size=shape)) * np.sqrt(power), s=shape)
+    measured = templates.template_from_autocorrelation(s / s.std(), np.zeros(shape, "u1"), (0.5, 0.5), half_size=20)
+    curvature = templates.curvature(measured, 0)
+    assert np.sqrt(curvature[1, 1] / curvature[0, 0]) == pytest.approx(2.5 / 1.5, rel=0.05)
+
+
+def test_measured_template_needs_pixels():
+    """A map with fewer good pixels than the template has says so, with the cure."""
+    with pytest.raises(ValueError, match="usable pixels; more than 4225 are needed"):
+        templates.template_from_autocorrelation(np.zeros((60, 60)), np.zeros((60, 60)), (0.5, 0.5))
+
+
+@pytest.mark.parametrize("fwhm, tolerance", [(0.77, 2e-3), (0.89, 5e-4), (1.3, 5e-5)])
+def test_read_at_is_unbiased_for_narrow_beams(fwhm, tolerance, rng):
+    """The flux of a source is right whatever its position in a pixel, also where pixels barely sample it."""
+    shape, spectrum = (256, 256), {"fwhm_arcmin": fwhm}
+    cells = np.stack(np.meshgrid(np.arange(20, 250, 24), np.arange(20, 250, 24))).reshape(2, -1)
+    y, x = cells + rng.uniform(-0.5, 0.5, (2, 100))
+    s = filtered_sources(shape, y, x, np.ones(100), **spectrum)
+    kappa = np.full(shape, 0.04, "f4")
+    read, depth = templates.read_at((s * 0.2).astype("f4"), kappa, y, x, make_template(**spectrum))
+    np.testing.assert_allclose(read / np.sqrt(depth), 5, rtol=tolerance)
+
+
+def test_kappa_is_read_from_observed_pixels_alone():
+    """Beside a hole kappa is that of the observed pixels, not a mean with the hole's 0."""
+    kappa = np.full((20, 20), 4.0, "f4")
+    kappa[:, 10:] = 0
+    y, x = np.array([5.3, 5.3, 5.3]), np.array([9.4, 9.6, 3.2])
+    np.testing.assert_allclose(templates.read_kappa(kappa, y, x), [4, np.nan, 4])

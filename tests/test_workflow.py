@@ -1,0 +1,466 @@
+"""The workflow itself, on three maps of 1.5 degrees: what runs, what runs again, and what a bad map costs."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from sotrplib import mapindex, store
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+CODE = ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "sotrplib")
+STAGES = ("preprocess_map", "fit_pointing", "forced_photometry", "find_sources", "sift_candidates")
+MERGES = {"confirm_candidates", "merge_catalogs", "build_lightcurves", "export_catalogs", "report", "dump_config"}
+MERGES |= {"check_maps"}
+FIRST, SECOND, THIRD = "solat_i1_f090_1760100000", "solat_i3_f090_1760100600", "solat_i1_f090_1760186400"
+KINDS = {"map_path": "map.fits", "weight_path": "ivar.fits", "time_path": "time.fits", "info_path": "info.hdf"}
+OBJECTS = """name,class,ra_offset_arcmin,dec_offset_arcmin,peak_mjy,peak_h,rise_h,decay_h
+flash,transient,10,-12,400,0.2,1,4
+"""
+CONFIG = """
+maps: {table: maps.csv}
+simulate:
+  objects: objects.csv
+  width_deg: 1.5
+  height_deg: 1.5
+  n_sources: 15
+  flux_min_mjy: 60.0
+  n_holes: 1
+"""
+GIVEN = """
+catalog: {path: given/catalog.csv}
+ephemerides: {tables: [given/ephemeris.csv]}
+"""
+
+
+def snakemake(folder, *arguments, config="test.yaml"):
+    """Finished process of ``snakemake`` run in a folder, its output in ``stdout``."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", config, *arguments]
+    environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600
+    )
+
+
+def planned(folder, *arguments):
+    """What a dry run would do: set of (rule, map_id), with an empty map_id for rules of all maps."""
+    done = snakemake(folder, "--dry-run", *arguments)
+    assert done.returncode == 0, done.stdout
+    jobs = re.findall(r"(?m)^(?:local)?rule (\w+):\n((?:    .*\n)*)", done.stdout)
+    found = {(rule, (re.findall(r"map_id=(\w+)", text) or [""])[0]) for rule, text in jobs}
+    assert found or "Nothing to be done" in done.stdout
+    return found - {("all", "")}
+
+
+def of_map(map_id, stages=STAGES):
+    return {(stage, map_id) for stage in stages}
+
+
+def of_all():
+    return {(rule, "") for rule in MERGES}
+
+
+def row(map_id, folder, **values):
+    """Row of the map table for a map whose files are in ``folder``."""
+    instrument, array, band, _ = map_id.split("_")
+    paths = {key: f"{folder}/{map_id}_{name}" for key, name in KINDS.items()}
+    labels = {"map_id": map_id, "instrument": instrument, "array": array, "band": band, "form": "intensity_ivar"}
+    return dict.fromkeys(mapindex.COLUMNS, "") | labels | paths | values
+
+
+def copy(folder, target):
+    shutil.copytree(folder, target, symlinks=True)
+    return target
+
+
+def edit_pixels(path, change):
+    """Rewrite a FITS file with ``change`` applied to its image and header, under a new time stamp."""
+    with fits.open(path) as hdus:
+        data, header = np.array(hdus[0].data), hdus[0].header
+    data = change(data, header)
+    fits.writeto(path, data, header, overwrite=True)
+
+
+def maps_table(folder):
+    return store.read_table(folder / "results/catalogs/catalog.h5", "maps").set_index("map_id")
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    """A copy of the code with three simulated maps, run to the end."""
+    folder = tmp_path_factory.mktemp("simulated") / "run"
+    folder.mkdir()
+    for name in CODE:
+        source = ROOT / name
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source, folder / name, ignore=ignore) if source.is_dir() else shutil.copy2(source, folder)
+    (folder / "objects.csv").write_text(OBJECTS)
+    (folder / "test.yaml").write_text(CONFIG)
+    mapindex.write_map_table(folder / "maps.csv", [row(name, "results/simulated") for name in (FIRST, SECOND, THIRD)])
+    done = snakemake(folder)
+    assert done.returncode == 0, done.stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
+def given(simulated, tmp_path_factory):
+    """The same maps as files from outside, under ``given``, run to the end."""
+    folder = copy(simulated, tmp_path_factory.mktemp("given") / "run")
+    (folder / "results/simulated").rename(folder / "given")
+    for name in ("results", ".snakemake"):
+        shutil.rmtree(folder / name)
+    (folder / "test.yaml").write_text(CONFIG + GIVEN)
+    mapindex.write_map_table(folder / "maps.csv", [row(name, "given") for name in (FIRST, SECOND, THIRD)])
+    done = snakemake(folder)
+    assert done.returncode == 0, done.stdout
+    return folder
+
+
+@pytest.fixture
+def run(given, tmp_path):
+    """A finished run to change."""
+    return copy(given, tmp_path / "run")
+
+
+# ---- what a run makes ------------------------------------------------------------------------------------------------
+
+
+def test_transient_is_found_and_confirmed(given):
+    """The one flash of the simulated sky is the one candidate, confirmed by the two arrays of the first night."""
+    candidates = store.read_table(given / "results/catalogs/catalog.h5", "candidates")
+    assert candidates["confirmed"].tolist() == [True]
+    assert candidates["n_arrays"].tolist() == [2]
+
+
+def test_every_map_is_in_the_catalogue(given):
+    """All three maps are listed as ok, and each measured known sources."""
+    maps = maps_table(given)
+    assert maps["status"].tolist() == ["ok"] * 3
+    assert (maps["n_forced"] > 3).all()
+
+
+def test_every_job_has_log_and_benchmark(given):
+    """Each job left a log and a benchmark under results."""
+    for folder, suffix in (("logs", ".log"), ("benchmarks", ".tsv")):
+        found = {
+            path.relative_to(given / "results" / folder).with_suffix("")
+            for path in (given / "results" / folder).rglob(f"*{suffix}")
+        }
+        assert {Path(stage, name) for stage in STAGES for name in (FIRST, SECOND, THIRD)} <= found
+        assert {Path(rule) for rule in MERGES | {"read_catalog"}} <= found
+
+
+def test_outputs_name_their_inputs(given):
+    """A filtered map names the version, the digests of code and input, and the options it was made with."""
+    provenance = store.read_attrs(given / f"results/preprocessed/{FIRST}.h5")["provenance"]
+    assert provenance["rule"] == "preprocess_map"
+    assert len(provenance["params"]["digest"]) == len(provenance["params"]["code"]) == 32
+    assert f"given/{FIRST}_map.fits" in provenance["inputs"]
+    assert provenance["params"]["options"]["noise_model"] == "measured"
+
+
+def test_equal_inputs_give_equal_bytes(given, tmp_path):
+    """Running everything again writes the same bytes into every table, export and page."""
+    again = copy(given, tmp_path / "run")
+    done = snakemake(again, "--forceall")
+    assert done.returncode == 0, done.stdout
+    files = [
+        path.relative_to(given)
+        for kind in ("h5", "csv", "parquet", "fits", "pkl", "html", "yaml")
+        for path in (given / "results").rglob(f"*.{kind}")
+    ]
+    assert len(files) > 30
+    assert [str(path) for path in files if (given / path).read_bytes() != (again / path).read_bytes()] == []
+
+
+@pytest.mark.parametrize("option", ["--lint", "--rulegraph", "--dag", "--filegraph", "--summary", "--detailed-summary"])
+def test_view_of_the_workflow_works(given, option):
+    """Snakemake's ways to look at the workflow succeed."""
+    done = snakemake(given, option)
+    assert done.returncode == 0, done.stdout
+
+
+def test_report_of_snakemake_works(run):
+    """``snakemake --report`` writes a page."""
+    done = snakemake(run, "--report", "run.html")
+    assert done.returncode == 0, done.stdout
+    assert (run / "run.html").stat().st_size > 100_000
+
+
+# ---- what runs again -------------------------------------------------------------------------------------------------
+
+
+def test_nothing_changed_runs_nothing(given, simulated):
+    """After a run there is nothing to do, with files from outside and with simulated ones."""
+    assert planned(given) == set()
+    assert planned(simulated) == set()
+
+
+def test_new_map_bytes_run_that_map(run):
+    """Replacing one FITS file runs that map's stages and the merges; then there is nothing to do."""
+    before = {path: path.stat().st_mtime_ns for path in (run / "results").rglob(f"*{SECOND}.h5")}
+    edit_pixels(run / f"given/{FIRST}_map.fits", lambda data, header: data * np.float32(1.01))
+    assert planned(run) == of_map(FIRST) | of_all()
+    done = snakemake(run)
+    assert done.returncode == 0, done.stdout
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert planned(run) == set()
+
+
+def test_new_bytes_with_an_older_date_run_that_map(run):
+    """A file restored with an older date is noticed by its bytes."""
+    edit_pixels(run / f"given/{FIRST}_ivar.fits", lambda data, header: data * np.float32(1.01))
+    os.utime(run / f"given/{FIRST}_ivar.fits", (1, 1))
+    assert planned(run) == of_map(FIRST) | of_all()
+
+
+def test_new_dates_run_nothing(run):
+    """Files with the same bytes and new dates run nothing."""
+    for path in (run / "given").iterdir():
+        path.touch()
+    assert planned(run) == set()
+
+
+def test_finder_threshold_runs_from_the_finder_on(run):
+    """A threshold of find_sources runs find, sift and the merges for all maps, and no photometry."""
+    expected = {job for name in (FIRST, SECOND, THIRD) for job in of_map(name, ("find_sources", "sift_candidates"))}
+    assert planned(run, "--config", "find_sources={snr_min: 6.0}") == expected | of_all()
+
+
+def test_option_of_a_merge_runs_the_merges(run):
+    """An option of confirm_candidates runs the merges alone."""
+    assert planned(run, "--config", "confirm_candidates={confirm_snr: 4.0}") == of_all()
+
+
+@pytest.mark.parametrize(
+    ("module", "stages", "merges"),
+    [
+        ("preprocessing", STAGES, MERGES),
+        ("detection", ("find_sources", "sift_candidates"), MERGES),
+        ("sifting", ("sift_candidates",), MERGES),
+        ("association", (), MERGES),
+        ("exports", (), {"export_catalogs", "report", "check_maps"}),
+        ("lightcurves", (), {"build_lightcurves", "check_maps"}),
+        ("cli", (), set()),
+    ],
+)
+def test_edited_module_runs_its_users(run, module, stages, merges):
+    """Editing a module of the library runs exactly the rules that use it, and what follows them."""
+    with open(run / f"sotrplib/{module}.py", "a") as file:
+        file.write("\n# edited\n")
+    per_map = {job for name in (FIRST, SECOND, THIRD) for job in of_map(name, stages)}
+    assert planned(run) == per_map | {(rule, "") for rule in merges}
+
+
+def test_added_map_runs_that_map(run):
+    """A new row of the map table runs the new map and the merges."""
+    new = "solat_i3_f090_1760187000"
+    for name in KINDS.values():
+        shutil.copy2(run / f"given/{THIRD}_{name}", run / f"given/{new}_{name}")
+    mapindex.write_map_table(run / "maps.csv", [row(name, "given") for name in (FIRST, SECOND, THIRD, new)])
+    assert planned(run) == of_map(new) | of_all()
+
+
+def test_removed_map_runs_the_merges(run):
+    """A row taken out of the map table runs the merges alone."""
+    mapindex.write_map_table(run / "maps.csv", [row(name, "given") for name in (FIRST, SECOND)])
+    assert planned(run) == of_all()
+
+
+def test_edited_catalogue_leaves_the_filter_alone(run):
+    """A new catalogue runs the photometry of all maps and what follows, and filters nothing."""
+    with open(run / "given/catalog.csv", "a") as file:
+        file.write("extra,0.6,-30.0,0.2,0.01\n")
+    expected = {job for name in (FIRST, SECOND, THIRD) for job in of_map(name, STAGES[1:])}
+    assert planned(run) == expected | of_all() | {("read_catalog", "")}
+
+
+def test_directory_gives_the_rows_of_a_table(run):
+    """Depth-1 files in a directory are found under the map_ids a table would give them."""
+    for map_id in (FIRST, SECOND, THIRD):
+        _, array, band, time = map_id.split("_")
+        (run / "nights" / time[:5]).mkdir(parents=True, exist_ok=True)
+        for name in KINDS.values():
+            (run / f"given/{map_id}_{name}").rename(run / f"nights/{time[:5]}/depth1_{time}_{array}_{band}_{name}")
+    jobs = planned(run, "--config", "maps={kind: directory, directory: nights}", "--forceall")
+    assert {map_id for _, map_id in jobs} == {FIRST, SECOND, THIRD, ""}
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+
+
+def _truncate(paths):
+    with open(paths["map_path"], "r+b") as file:
+        file.truncate(40_000)
+
+
+def _spoil(key, change):
+    return lambda paths: edit_pixels(paths[key], change)
+
+
+def _set(value, where=slice(None)):
+    def change(data, header):
+        data[..., where] = value
+        return data
+
+    return change
+
+
+def _move(data, header):
+    header["CRVAL1"] += 90
+    return data
+
+
+def _rename_unit(data, header):
+    header["BUNIT"] = "furlong"
+    return data
+
+
+BAD = {
+    "truncated": (_truncate, "is truncated"),
+    "ivar_shape": (_spoil("weight_path", lambda data, header: data[..., :-3, :]), "shape"),
+    "time_shape": (_spoil("time_path", lambda data, header: data[..., :-3]), "shape"),
+    "all_nan": (_spoil("map_path", _set(np.nan)), "none of .* pixels is observed"),
+    "all_zero": (_spoil("map_path", _set(0)), "observed pixels are 0"),
+    "missing": (lambda paths: os.remove(paths["weight_path"]), "no such file"),
+    "unit": (_spoil("map_path", _rename_unit), "furlong"),
+}
+ODD = {
+    "bad_ivar": _spoil(
+        "weight_path", lambda data, header: _set(-1, slice(30, 33))(_set(np.inf, slice(20, 23))(data, header), header)
+    ),
+    "far_away": lambda paths: [edit_pixels(paths[key], _move) for key in ("map_path", "weight_path", "time_path")],
+}
+
+
+@pytest.fixture(scope="module")
+def bad(given, tmp_path_factory):
+    """A run of a good map, two odd and seven unusable ones, faulty catalogue and beam: folder, process, map_ids."""
+    folder = copy(given, tmp_path_factory.mktemp("bad") / "run")
+    shutil.rmtree(folder / "results")
+    names = {name: f"solat_i1_f090_{1760200000 + 10 * i}" for i, name in enumerate([*ODD, *BAD])}
+    rows = [row(FIRST, "given")]
+    for name, map_id in names.items():
+        rows.append(row(map_id, "given"))
+        for suffix in KINDS.values():
+            shutil.copy2(folder / f"given/{FIRST}_{suffix}", folder / f"given/{map_id}_{suffix}")
+        spoil = ODD[name] if name in ODD else BAD[name][0]
+        spoil({key: folder / f"given/{map_id}_{suffix}" for key, suffix in KINDS.items()})
+    mapindex.write_map_table(folder / "maps.csv", rows)
+    with open(folder / "given/catalog.csv", "a") as file:
+        file.write("lost,nan,nan,0.2,0.01\nfaint,0.7,-30.1,,\n")
+    radius = np.sort(np.concatenate([np.arange(0, 400, 10.0), np.arange(10, 400, 10.0) + 1e-3]))
+    np.savetxt(folder / "beam.txt", np.stack([radius, np.exp(-4 * np.log(2) * (radius / 125) ** 2)], axis=1))
+    done = snakemake(folder, "--config", "beams={f090: beam.txt}")
+    return folder, done, names
+
+
+def test_exit_status_tells_of_failed_maps(bad):
+    """The run ends with status 1 and a list of the failed maps with their reasons."""
+    _, done, names = bad
+    assert done.returncode == 1
+    assert "10 maps, 7 of them failed" in done.stdout
+    for name, (_, reason) in BAD.items():
+        assert re.search(rf"{names[name]}: .*{reason}", done.stdout), name
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_unusable_map_is_recorded(bad, name):
+    """A map that cannot be used is failed in the table of maps, with its reason there and in its log."""
+    folder, _, names = bad
+    found = maps_table(folder).loc[names[name]]
+    assert found["status"] == "failed"
+    assert re.search(BAD[name][1], found["reason"])
+    assert "Traceback" in (folder / f"results/logs/preprocess_map/{names[name]}.log").read_text()
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_unusable_map_has_its_files(bad, name):
+    """Every stage of a failed map wrote a file that hands the reason on."""
+    folder, _, names = bad
+    for stage in ("preprocessed", "pointing", "forced_photometry", "detections", "sifted"):
+        attrs = store.read_attrs(folder / f"results/{stage}/{names[name]}.h5")
+        assert attrs["status"] == "failed" and re.search(BAD[name][1], attrs["reason"])
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_map_is_used(bad, name):
+    """Infinite and negative weights cost their pixels, and a field without known sources is no failure."""
+    folder, _, names = bad
+    found = maps_table(folder).loc[names[name]]
+    assert found["status"] == "ok"
+    assert (found["n_forced"] == 0) == (name == "far_away")
+
+
+def test_rest_of_the_night_is_finished(bad):
+    """The good map is measured as if it were alone: catalogue, exports and report are made from it."""
+    folder, _, _ = bad
+    measurements = store.read_table(folder / "results/catalogs/catalog.h5", "measurements")
+    assert (measurements["map_id"] == FIRST).sum() > 3
+    for name in ("exports/measurements.parquet", "lightcurves/lightcurves.h5", "report.html", "run_config.yaml"):
+        assert (folder / "results" / name).exists()
+    assert not (folder / "results/maps_checked.txt").exists()
+
+
+def test_rows_without_position_or_flux_are_left_out(bad):
+    """Catalogue rows with NaN cost themselves."""
+    attrs = store.read_attrs(bad[0] / "results/inputs/catalog.h5")
+    names = store.read_table(bad[0] / "results/inputs/catalog.h5", "catalog")["source_name"].tolist()
+    assert attrs["n_dropped"] == 2
+    assert not {"lost", "faint"} & set(names)
+
+
+def test_mended_map_runs_alone(bad, tmp_path):
+    """With the right file in its place, that map and the merges run."""
+    folder, _, names = bad
+    mended = copy(folder, tmp_path / "run")
+    shutil.copy2(folder / f"given/{FIRST}_map.fits", mended / f"given/{names['truncated']}_map.fits")
+    assert planned(mended, "--config", "beams={f090: beam.txt}") == of_map(names["truncated"]) | of_all()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("find_sources={snr_mni: 5}", r"find_sources\.snr_mni: unknown key; did you mean 'snr_min'\?"),
+        ("find_sorces={snr_min: 5}", r"find_sorces: unknown key; did you mean 'find_sources'\?"),
+        ("find_sources={snr_min: high}", r"find_sources\.snr_min: found 'high', expected type number"),
+        ("maps={table: none.csv}", r"none\.csv: cannot be read"),
+        ("catalog={path: '{data_dir}/a.csv'}", r"catalog\.path: .*data_dir is empty"),
+        ("catalog={path: none.fits}", r"(?s)Missing input files.*none\.fits"),
+    ],
+)
+def test_mistake_stops_before_the_first_job(run, config, message):
+    """A misspelt or mistyped key, or a file that is not there, stops the run with a message that says what to do."""
+    before = sorted((run / "results").rglob("*"))
+    done = snakemake(run, "--config", config)
+    assert done.returncode == 1
+    assert re.search(message, done.stdout)
+    assert sorted((run / "results").rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda lines: [lines[0].replace("weight_path", "wait_path"), *lines[1:]],
+            r"missing columns \['weight_path'\]",
+        ),
+        (lambda lines: [*lines, lines[1]], rf"line 5: map_id '{FIRST}' is also at .*line 2"),
+        (lambda lines: lines[:1], r"maps\.csv: no maps"),
+    ],
+)
+def test_faulty_map_table_stops_before_the_first_job(run, change, message):
+    """A missing column, a map_id used twice, or no row at all stops the run with the file, the line and the cure."""
+    lines = (run / "maps.csv").read_text().splitlines()
+    (run / "maps.csv").write_text("\n".join(change(lines)) + "\n")
+    done = snakemake(run)
+    assert done.returncode == 1
+    assert re.search(message, done.stdout)
