@@ -21,8 +21,9 @@ import numpy as np
 from sotrplib import noise as noise_models
 from sotrplib.template import Template
 
-PATCH = 256  # pixels a side of the patch on which templates and responses are computed
-TEMPLATE_HALF = 40  # pixels from the centre of a template to its edge
+PAD = 80  # pixels of smooth continuation around a band, so that its sides do not meet
+_HALF_MIN, _HALF_MAX = 40, 160  # pixels from the centre of a template to its edge
+_HALF_FWHM = 10  # the same in beam widths
 _GRAIN = 32  # FFT sizes are multiples of this, so that the pyramid of inpainting halves evenly
 
 
@@ -135,11 +136,11 @@ def fill(image, weight):
 
 
 def band_template(step_rad, beam_ell, noise, *, pixel_window=True):
-    """Template A = IFT[B^2 / C] of one band, A = 1 at the centre; shape (2 h + 1, 2 h + 1), h = TEMPLATE_HALF."""
-    ell_y, ell_x = noise_models.frequencies((PATCH, PATCH), step_rad)
+    """Template A = IFT[B^2 / C] of one band, A = 1 at the centre; shape (2 h + 1, 2 h + 1), h ten beam widths."""
+    half = _template_half(step_rad, beam_ell)
+    ell_y, ell_x = noise_models.frequencies(_patch(half), step_rad)
     beam = _beam_grid(ell_y, ell_x, step_rad, beam_ell, pixel_window)
-    image = np.fft.irfft2(beam**2 / noise_models.evaluate(noise, ell_y, ell_x), s=(PATCH, PATCH))
-    return _cut_patch(image)
+    return _cut_patch(beam**2 / noise_models.evaluate(noise, ell_y, ell_x), half)[0]
 
 
 def beam_stamp(step_rad, beam_ell, pixel_window=True):
@@ -152,9 +153,10 @@ def beam_stamp(step_rad, beam_ell, pixel_window=True):
     peak_per_flux : float
         Value of the central pixel in mJy/sr for 1 mJy.
     """
-    ell_y, ell_x = noise_models.frequencies((PATCH, PATCH), step_rad)
-    image = np.fft.irfft2(_beam_grid(ell_y, ell_x, step_rad, beam_ell, pixel_window), s=(PATCH, PATCH))
-    return _cut_patch(image), float(image[0, 0]) / (step_rad[0] * step_rad[1])
+    half = _template_half(step_rad, beam_ell)
+    ell_y, ell_x = noise_models.frequencies(_patch(half), step_rad)
+    stamp, peak = _cut_patch(_beam_grid(ell_y, ell_x, step_rad, beam_ell, pixel_window), half)
+    return stamp, peak / (step_rad[0] * step_rad[1])
 
 
 def row_response(dx_rad, step_rad, beam_ell, noise, pixel_window=True):
@@ -162,7 +164,7 @@ def row_response(dx_rad, step_rad, beam_ell, noise, pixel_window=True):
 
     B_t is the beam at the band's middle, B_row that of the row. Computed at five widths and interpolated.
     """
-    ell_y, ell_x = noise_models.frequencies((PATCH, PATCH), step_rad)
+    ell_y, ell_x = noise_models.frequencies(_patch(_template_half(step_rad, beam_ell)), step_rad)
     middle = _beam_grid(ell_y, ell_x, step_rad, beam_ell, pixel_window)
     weighted = middle / noise_models.evaluate(noise, ell_y, ell_x) * _half_plane_weights(len(ell_x))
     low, high = float(np.min(dx_rad)), float(np.max(dx_rad))
@@ -175,16 +177,32 @@ def row_response(dx_rad, step_rad, beam_ell, noise, pixel_window=True):
     return polynomial(dx_rad).astype(np.float32)
 
 
-def _cut_patch(image):
-    """Middle of a periodic patch whose centre is pixel (0, 0), divided by that pixel."""
-    low, high = PATCH // 2 - TEMPLATE_HALF, PATCH // 2 + TEMPLATE_HALF + 1
-    return (np.fft.fftshift(image)[low:high, low:high] / image[0, 0]).astype(np.float32)
+def _template_half(step_rad, beam_ell):
+    """Pixels from the centre of a template to its edge: ten beam widths within reason."""
+    ell, b_ell = beam_ell
+    width = np.sqrt(8 * np.log(2)) / ell[np.argmax(np.append(b_ell, 0) < np.exp(-0.5))]
+    return int(np.clip(np.ceil(_HALF_FWHM * width / min(step_rad)), _HALF_MIN, _HALF_MAX))
+
+
+def _patch(half):
+    """Shape of the patch on which templates and responses are computed."""
+    side = 1 << int(np.ceil(np.log2(4 * half + 1)))
+    return side, side
+
+
+def _cut_patch(spectrum, half):
+    """Middle of the image of a real spectrum, divided by its central pixel, and that pixel."""
+    side = spectrum.shape[0]
+    image = np.fft.fftshift(np.fft.irfft2(spectrum, s=(side, side)))
+    window = slice(side // 2 - half, side // 2 + half + 1)
+    peak = float(image[side // 2, side // 2])
+    return (image[window, window] / peak).astype(np.float32), peak
 
 
 def _filter_band(signal, ivar, step_rad, beam_ell, noise, pixel_window):
     """rho and kappa of one band, without the factors of pixel area and response."""
     ny, nx = signal.shape
-    shape = tuple(_good_size(n + 2 * TEMPLATE_HALF) for n in signal.shape)
+    shape = tuple(_good_size(n + PAD) for n in signal.shape)
     weight = _pad(ivar, shape)
     padded = inpaint(_pad(signal, shape), weight)
     ell_y, ell_x = noise_models.frequencies(shape, step_rad)

@@ -12,8 +12,9 @@ from sotrplib import positions
 from sotrplib import template as templates
 from sotrplib.positions import Refined
 
-_TOLERANCE_PIX = 1e-3
+_TOLERANCE_PIX = 2e-4  # steps shorter than this are not taken
 _N_STEPS = 30
+_ORDERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
 _STRONG = 0.05  # sources that overlap by more are fitted together,
 _STRONG_SIGMA = 0.5  # as are those of which one adds more than this to the other;
 _WING_SIGMA = 0.05  # what is less than that and more than this counts for the heights alone
@@ -73,9 +74,9 @@ def refine_together(s_image, peaks, template, *, max_shift_pix=2.0):
         height = solve_heights(values[0], pairs)
         slope = values[1:, active] - _slope_of_others(position, height, pairs, active, template)
         step = positions.shorten(np.einsum("nij,jn->in", inverse[active], slope) / np.maximum(height[active], 1))
-        step = np.where(np.isfinite(step), step, 0)
+        converged[active] = ~(np.hypot(*step) >= _TOLERANCE_PIX)
+        step = np.where(converged[active], 0, step)
         position[:, active] = positions.within(position[:, active] + step, start[:, active], max_shift_pix)
-        converged[active] = np.hypot(*step) < _TOLERANCE_PIX
         active = _with_neighbours(active[~converged[active]], pairs, len(converged))
         if not active.size:
             break
@@ -159,16 +160,13 @@ def joint_errors(y, x, height, pairs, template, *, limit=0.01):
 def _fisher(y, x, height, template):
     """Fisher matrix of (height, y, x) of each of a few sources, (3 n, 3 n)."""
     dy, dx = np.subtract.outer(y, y), np.subtract.outer(x, x)
-    row = np.broadcast_to(y.mean(), dy.shape)
-    blocks = np.empty((len(y), 3, len(y), 3))
-    orders = ((0, 0), (1, 0), (0, 1))
-    scale = np.stack([np.ones(len(y)), height, height], 1)
-    for a, (ay, ax) in enumerate(orders):
-        for b, (by, bx) in enumerate(orders):
-            sign = -1 if b else 1
-            values = sign * templates.evaluate_pixels(template, dy, dx, row, orders=(ay + by, ax + bx))
-            blocks[:, a, :, b] = values * scale[:, a, None] * scale[None, :, b]
-    return blocks.reshape(3 * len(y), 3 * len(y))
+    value, ay, ax, ayy, ayx, axx = (
+        templates.evaluate_pixels(template, dy, dx, y.mean(), orders=order) for order in _ORDERS
+    )
+    blocks = np.array([[value, -ay, -ax], [ay, -ayy, -ayx], [ax, -ayx, -axx]])
+    scale = np.stack([np.ones(len(y)), height, height])
+    matrix = blocks * scale[:, None, :, None] * scale[None, :, None, :]
+    return matrix.transpose(2, 0, 3, 1).reshape(3 * len(y), 3 * len(y))
 
 
 def _update_overlaps(pairs, position, moved, template):

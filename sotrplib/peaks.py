@@ -24,6 +24,7 @@ _PAINT_TOLERANCE = 0.3  # templates end below this, in sigma
 _NEAR_FWHM = 0.5
 _ONE_AT_A_TIME_FWHM = 2.0  # of new sources closer than this one enters at a time
 _LARGEST_SHIFT_FWHM = 0.5  # of a source in a joint fit
+_SAME_HEIGHT = 0.03  # sources that change by less are not painted again, in sigma
 _BLOCK = 4000
 
 
@@ -38,6 +39,13 @@ class Found(NamedTuple):
     height_err: np.ndarray
     blended: np.ndarray
     painted: np.ndarray
+    residual: np.ndarray
+
+
+class _Scene(NamedTuple):
+    """The map s without some sources, (3, n) of y, x and height."""
+
+    sources: np.ndarray
     residual: np.ndarray
 
 
@@ -76,15 +84,15 @@ def search(field):
     """All sources of a field above the threshold ``snr_min`` (:class:`Found`)."""
     first, painted = _sure_peaks(field, field.s, _maxima(field, field.s))
     peaks = _fit(field, first)
-    residual = _without(field, peaks, painted)
+    scene = _repaint(field, _Scene(np.zeros((3, 0)), field.s), peaks, painted)
     for _ in range(_ROUNDS if painted.any() else 0):
-        new = _new_peaks(field, residual, peaks)
+        new = _new_peaks(field, scene.residual, peaks)
         if not len(new.y):
             break
         peaks = _fit(field, _join(peaks, new))
         painted = np.append(painted, np.ones(len(new.y), bool))
-        residual = _without(field, peaks, painted)
-    kept = _explained(field, residual, peaks, painted, len(first.y))
+        scene = _repaint(field, scene, peaks, painted)
+    kept = _explained(field, scene.residual, peaks, painted, len(first.y))
     if len(kept) < len(peaks.y):
         peaks = _fit(field, _join(first, take(peaks, kept[len(first.y) :])))
     return settle(field, peaks, painted[kept])[0]
@@ -109,11 +117,12 @@ def settle(field, peaks, painted=None):
     index : array (m,) int
         Which of the peaks they are.
     """
-    index = np.arange(len(peaks.y))
+    index, scene = np.arange(len(peaks.y)), _Scene(np.zeros((3, 0)), field.s)
     painted = np.zeros(len(index), bool) if painted is None else painted
     for attempt in itertools.count():
         peaks, height_err, blended = overlaps.separate_heights(field.s, peaks, field.template)
-        found = Found(peaks, height_err, blended, painted | blended, _without(field, peaks, painted | blended))
+        scene = _repaint(field, scene, peaks, painted | blended)
+        found = Found(peaks, height_err, blended, painted | blended, scene.residual)
         significance = np.nan_to_num(peaks.s_max) / height_err
         keep = significance >= limit(field, found.residual, peaks, found.painted)
         keep &= _apart(field, *peaks[:3], field.options["min_separation_fwhm"])
@@ -122,7 +131,7 @@ def settle(field, peaks, painted=None):
         if attempt < _ATTEMPTS:
             keep |= ~_apart(field, peaks.y, peaks.x, np.where(keep, -np.inf, -significance), _ONE_AT_A_TIME_FWHM)
         index, painted = index[keep], painted[keep]
-        peaks = _fit(field, _refine_alone(field, take(peaks, np.flatnonzero(keep))))
+        peaks = _fit(field, _leave_out(field, peaks, keep))
 
 
 def limit(field, image, peaks, painted):
@@ -205,16 +214,16 @@ def _new_peaks(field, residual, known):
     return take(new, np.flatnonzero(away & alone))
 
 
-def _refine_alone(field, peaks):
-    """Peaks with those that overlap no other at the maximum of s."""
-    alone = np.ones(len(peaks.y), bool)
-    alone[overlaps.strong_members(peaks, field.template)] = False
-    start, reach = (peaks.y[alone], peaks.x[alone]), _largest_shift(field, peaks)
-    new = positions.refine(field.s, *start, field.template, max_shift_pix=reach)
-    result = Refined(*(values.copy() for values in peaks))
-    for values, found in zip(result, new, strict=True):
-        values[alone] = found
-    return result
+def _leave_out(field, peaks, keep):
+    """The peaks kept; those that have lost all others they overlapped with are back at the maximum of s."""
+    paired, rest = np.zeros(len(keep), bool), take(peaks, np.flatnonzero(keep))
+    paired[overlaps.strong_members(peaks, field.template)] = True
+    lonely = paired[keep]
+    lonely[overlaps.strong_members(rest, field.template)] = False
+    start, reach = (rest.y[lonely], rest.x[lonely]), _largest_shift(field, peaks)
+    for values, new in zip(rest, positions.refine(field.s, *start, field.template, max_shift_pix=reach), strict=True):
+        values[lonely] = new
+    return rest
 
 
 def _join(first, second):
@@ -248,13 +257,26 @@ def _largest_shift(field, peaks):
     return max(_LARGEST_SHIFT_FWHM * float(np.max(fwhm_pix(field.template, peaks.y), initial=0)), 2.0)
 
 
-def _without(field, peaks, painted):
-    """s without the templates of the painted sources."""
-    if not painted.any():
-        return field.s
-    y, x, height = (values[painted] for values in peaks[:3])
-    model = subtraction.paint(field.s.shape, y, x, height, field.template, tolerance=_PAINT_TOLERANCE)
-    return np.subtract(field.s, model, out=model)
+def _repaint(field, scene, peaks, painted):
+    """Scene without the painted peaks, from an earlier one: only what has changed is painted."""
+    wanted = np.stack(peaks[:3])[:, painted]
+    known, still = _same(scene.sources, wanted), _same(wanted, scene.sources)
+    sources = np.concatenate([scene.sources[:, still], wanted[:, ~known]], axis=1)
+    changed = np.concatenate([wanted[:, ~known], scene.sources[:, ~still] * [[1], [1], [-1]]], axis=1)
+    if not changed.size:
+        return scene
+    model = subtraction.paint(field.s.shape, *changed, field.template, tolerance=_PAINT_TOLERANCE)
+    return _Scene(sources, np.subtract(scene.residual, model, out=model))
+
+
+def _same(present, wanted):
+    """Which of the wanted sources (3, n) of y, x and height are among those present."""
+    order = np.argsort(present[0], kind="stable")
+    place = np.clip(np.searchsorted(present[0, order], wanted[0]), 0, max(len(order) - 1, 0))
+    if not len(order):
+        return np.zeros(wanted.shape[1], bool)
+    close = np.abs(present[:, order[place]] - wanted) <= np.array([[0], [0], [_SAME_HEIGHT]])
+    return close.all(axis=0)
 
 
 def _apart(field, y, x, height, radius_fwhm):

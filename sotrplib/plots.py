@@ -310,8 +310,10 @@ def _log_axes(axes):
 
 
 def _decades(axis):
-    """Ticks at powers of ten with plain numbers, and none between."""
-    axis.set_major_locator(matplotlib.ticker.LogLocator(numticks=6))
+    """Ticks with plain numbers at powers of ten, in a narrow range at twice and five times them too."""
+    low, high = axis.get_view_interval()
+    subs = (1, 2, 5) if high < 60 * low else (1,)
+    axis.set_major_locator(matplotlib.ticker.LogLocator(subs=subs, numticks=6))
     axis.set_major_formatter(_plain_number)
     axis.set_minor_locator(matplotlib.ticker.NullLocator())
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sotrplib import crossmatch, geometry, positions, tables
+from sotrplib import crossmatch, geometry, maps, positions, tables
 from sotrplib import template as templates
 
 _MEDIAN_SQUARE = 0.4549  # median of the square of a unit normal
@@ -150,11 +150,10 @@ def measure_offsets(skymap, catalog, options):
         Table ``pointing_sources``; errors include that of the catalogue position.
     """
     good = (skymap.kappa > 0) & (skymap.mask == 0)
-    s = np.full(skymap.rho.shape, np.nan, np.float32)
-    np.divide(skymap.rho, np.sqrt(skymap.kappa, where=good, out=np.ones_like(s)), where=good, out=s)
     picked, expected = _bright_isolated(skymap, catalog, good, options)
     if not len(picked):
         return tables.empty("pointing_sources")
+    s = np.where(good, maps.snr(skymap), np.float32(np.nan))
     shift = _common_shift(s, skymap.wcs, picked, expected, _shift_grid(skymap.template, options["radius_arcmin"]))
     return _measure_near(s, skymap, picked, shift, options)
 

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "sotrplib"
 FLOORS = [
     ["units", "geometry", "tables", "store", "mapindex", "configuration", "provenance"],
     ["crossmatch", "beams", "interpolation", "autocorrelation", "template", "noise", "flatfield", "skies"],
-    ["maps", "masks", "sources", "orbits", "bodies", "positions", "matched_filter", "subtraction", "shapes", "blends", "overlaps"],
+    ["maps", "masks", "sources", "orbits", "bodies", "positions", "matched_filter", "subtraction", "shapes", "blends", "overlaps", "peaks"],
     ["pointing", "photometry", "detection", "ephemerides", "preprocessing", "truth", "simulate", "coadd"],
     ["sifting", "association", "revisits", "confirmation", "variability", "lightcurves", "catalogs", "exports"],
     ["plots", "mapviews", "report", "alerts", "logs", "cli", "connectors"],
