@@ -279,7 +279,7 @@ def _equatorial_wcs(path, header):
         wcs = geometry.header_to_wcs(header)
     except _UNREADABLE as error:
         raise MapError(f"{path}: has no usable WCS ({' '.join(str(error).split())}); correct the header") from error
-    frame = wcs.wcs.radesys or ("FK4" if wcs.wcs.equinox < 1984 else "ICRS")
+    frame = wcs.wcs.radesys or "ICRS"
     if wcs.wcs.lngtyp != "RA" or frame not in ("ICRS", "FK5"):
         raise MapError(f"{path}: is in {wcs.wcs.lngtyp} {frame}; expected RA, Dec in ICRS or FK5: reproject the map")
     if not np.all(np.greater(geometry.pixel_scales(wcs.array_shape, wcs), 0)):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from sotrplib import geometry, maps, plots, pointing, store, subtraction
+from sotrplib import geometry, maps, photometry, plots, pointing, store, subtraction
 
 CUTOUT_ARCMIN = 10.0
 _CUTOUT_STEP_ARCMIN = 0.25
@@ -124,9 +124,10 @@ def _residual_snr(sky_map, model, source_paths):
     )
     found = sifted[(sifted["origin"] == "blind") & (sifted["class"] != "noise")]
     forced = forced.assign(flux_mjy=forced["flux_mjy"].fillna(forced["catalog_flux_mjy"]))
-    both = pd.concat([part[["ra_deg", "dec_deg", "flux_mjy"]] for part in (forced, found)])
-    ra, dec, flux = both.to_numpy(float).T
-    y, x = geometry.sky2pix(sky_map.wcs, *geometry.offset_position(ra, dec, *pointing.evaluate(model, ra, dec)[:2]))
+    ra, dec, flux = found[["ra_deg", "dec_deg", "flux_mjy"]].to_numpy(float).T
+    place = photometry.expected_positions(sky_map, ra, dec, model)
+    known = photometry.fitted_sources(sky_map, forced, model)
+    y, x, flux = (np.concatenate(both) for both in zip(known, (place.y, place.x, flux), strict=True))
     rho = subtraction.subtract_sources(sky_map.rho, sky_map.kappa, y, x, flux, sky_map.template)
     return np.divide(rho, np.sqrt(sky_map.kappa), out=np.full_like(rho, np.nan), where=sky_map.kappa > 0)
 

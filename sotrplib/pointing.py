@@ -274,7 +274,7 @@ def _fit_clipped(terms, offset, error, usable, clip_sigma):
 
 def _solve(terms, offset, error):
     """Weighted least squares for both coordinates: coefficients (2, n_terms), covariance (2, n_terms, n_terms)."""
-    covariance = np.linalg.inv(np.einsum("in,cn,jn->cij", terms, error**-2.0, terms))
+    covariance = np.linalg.pinv(np.einsum("in,cn,jn->cij", terms, error**-2.0, terms), hermitian=True)
     return np.einsum("cij,jn,cn->ci", covariance, terms, offset * error**-2.0), covariance
 
 

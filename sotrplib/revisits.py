@@ -125,9 +125,8 @@ def without_known(skymap, forced, model):
     maps.SkyMap
         With another rho and everything else shared.
     """
-    place = photometry.expected_positions(skymap, forced["ra_deg"], forced["dec_deg"], model)
-    flux = forced["flux_mjy"].to_numpy()
-    rho = subtraction.subtract_sources(skymap.rho, skymap.kappa, place.y, place.x, flux, skymap.template)
+    y, x, flux = photometry.fitted_sources(skymap, forced, model)
+    rho = subtraction.subtract_sources(skymap.rho, skymap.kappa, y, x, flux, skymap.template)
     return dataclasses.replace(skymap, rho=rho)
 
 

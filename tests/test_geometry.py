@@ -190,6 +190,15 @@ def test_box_cuts_the_stated_sky():
     np.testing.assert_allclose(ra, [9 - side, 11 + side], atol=1 / 60)
 
 
+def test_margin_of_a_box_is_a_distance_on_the_sky():
+    """At dec -75 a margin of 30 arcmin reaches 30 arcmin to each side, not 30 arcmin of RA."""
+    shape, wcs = geometry.make_car(10.0, -75.0, 40.0, 4.0, 2.0)
+    box = {"ra_min_deg": 9.0, "ra_max_deg": 11.0, "dec_min_deg": -75.5, "dec_max_deg": -74.5}
+    cut = geometry.slice_wcs(wcs, geometry.box_slices(shape, wcs, box, margin_arcmin=30))
+    west = geometry.pix2sky(cut, cut.array_shape[0] / 2, cut.array_shape[1] - 0.5)
+    assert geometry.separation_arcsec(9.0, west[1], *west) >= 30 * 60
+
+
 def test_box_across_ra_zero():
     """A box with ra_min > ra_max crosses RA 0, whatever the map's own wrap."""
     shape, wcs = geometry.make_car(0.5, 0.0, 6.0, 4.0, 1.0)

@@ -99,6 +99,8 @@ def test_a_map_around_the_sky_has_no_edge_at_its_seam():
     observed[10, -1] = False
     mask = masks.edge_mask(observed, wcs, 130.0)
     assert mask[10, 0] and mask[10, -2] and not mask[10, 180]
+    observed[10, -1], observed[10, -3] = True, False
+    assert masks.edge_mask(observed, wcs, 130.0)[10, 0]
     assert masks.distance_to_bad_arcmin(~observed, wcs, [10], [1])[0] == pytest.approx(
         2 * 60 * np.cos(np.radians(60)), rel=0.01
     )
@@ -180,6 +182,14 @@ def test_disc_over_the_pole():
     assert mask[-1].all()
 
 
+def test_disc_over_the_seam():
+    """A disc at the seam of a map of the whole sky masks both of its ends."""
+    wcs = full_turn()
+    for ra in (179.9, 180.1):
+        mask = masks.disc_mask(wcs.array_shape, wcs, ra, 60.0, 100.0)
+        assert mask[10, 0] and mask[10, 1] and mask[10, -1] and mask[10, -2] and not mask[10, 10:-10].any()
+
+
 def test_no_disc_masks_nothing():
     """An empty list, a disc on the other side of the sky, and a NaN position mask nothing."""
     wcs = MAPS["tan"]
@@ -218,15 +228,16 @@ def test_galaxy_mask_takes_the_nearest_pixel(tmp_path):
     wcs = MAPS["car"]
     values = np.ones(wcs.array_shape, np.float32)
     values[10:20, 30:50] = 0
-    values[0, 0] = np.nan
+    values[0, 10] = np.nan
     window = (slice(0, 40), slice(5, 60))
     fits.writeto(tmp_path / "mask.fits", values[window], geometry.slice_wcs(wcs, window).to_header())
-    values[0, 0] = 0
+    values[0, 10] = 0
     expected = np.zeros(wcs.array_shape, bool)
     expected[window] = values[window] == 0
     np.testing.assert_array_equal(masks.galaxy_mask(tmp_path / "mask.fits", wcs.array_shape, wcs), expected)
     inverse = masks.galaxy_mask(tmp_path / "mask.fits", wcs.array_shape, wcs, masked=1)
     expected[window] = values[window] == 1
+    expected[0, 10] = True
     np.testing.assert_array_equal(inverse, expected)
 
 
