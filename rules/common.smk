@@ -36,18 +36,26 @@ def list_maps(options):
     return {row["map_id"]: row for row in rows}
 
 
+def is_made(path):
+    """Whether a path is written by a rule of this workflow."""
+    return Path(path).parts[:1] == ("results",)
+
+
+def require_files(files):
+    """Stop if a file that the configuration names by a key does not exist: its jobs might not even run again."""
+    for key, path in files:
+        if path and not is_made(path) and not Path(path).exists():
+            raise configuration.ConfigError(f"{key}: {path} does not exist; correct the path")
+
+
 config.update(configuration.resolve(config, load_schema()))
+require_files(configuration.list_files(config))
 MAPS = list_maps(config["maps"])
 INSTRUMENTS = locate(config["instruments"])
 
 
 # Files from outside are inputs whose time stamps do not count (`ancient`); a digest of their bytes among the
 # parameters makes a job run again. Simulated files are made by rules and followed like any other output.
-
-
-def is_made(path):
-    """Whether a path is written by a rule of this workflow."""
-    return Path(path).parts[:1] == ("results",)
 
 
 def map_row(wildcards):
@@ -123,7 +131,7 @@ def filter_files(wildcards):
 
 
 def outside(paths):
-    """Those of the paths that are given and do not come from a rule; one that does not exist stops the run."""
+    """Those of the paths that are given and do not come from a rule."""
     return [path for path in paths if path and not is_made(path)]
 
 

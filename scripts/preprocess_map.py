@@ -12,8 +12,8 @@ def filter_map(job):
     where = (given.wcs, given.time, given.info.t_ref_unix_s, site)
     reach = {"shape": given.signal.shape, "margin_arcmin": options["planet_mask_radius_arcmin"]}
     planets = ephemerides.positions_in_map(job.params.ephemerides, *where, **reach, kinds=("planet",))
-    mask = options["galaxy_mask"]
-    galaxy = masks.galaxy_mask(mask, given.signal.shape, given.wcs) if mask else None
+    mask, value = options["galaxy_mask"], options["galaxy_masked_value"]
+    galaxy = masks.galaxy_mask(mask, given.signal.shape, given.wcs, masked=value) if mask else None
     sky_map = preprocessing.preprocess(given, beam, options, planets=planets, galaxy=galaxy)
     return sky_map, {"site": site, "fwhm_arcmin": beams.beam_fwhm_arcmin(beam)}
 

@@ -119,3 +119,7 @@ def _describe_table(path, name, rows):
     frame.columns = [f"{column} [{units[column]}]" if units[column] != "1" else column for column in frame.columns]
     shown = frame.head(rows) if rows else frame
     return f"{shown.to_string(index=False)}\n{len(shown)} of {len(frame)} rows"
+
+
+if __name__ == "__main__":
+    main()

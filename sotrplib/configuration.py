@@ -2,11 +2,10 @@
 
 import copy
 import difflib
+import math
 import re
 
 import yaml
-
-HINT_NUMBER = "YAML reads 1e-3 as text; write 1.0e-3"
 
 
 class ConfigError(ValueError):
@@ -47,10 +46,17 @@ def resolve(config, schema):
 
 
 def fill_defaults(value, schema):
-    """Copy of ``value`` with the keys it lacks taken from the schema's defaults, in the schema's order."""
+    """Copy of ``value`` with the keys it lacks taken from the schema's defaults, in the schema's order.
+
+    Text that stands for a number, true, false or null where the schema has no text is read as such: YAML takes
+    1e-3 for text, and ``snakemake --config section={key: 1}`` everything. A whole number is made a float where
+    the schema wants a number, so that 5 and 5.0 are one value.
+    """
     properties = schema.get("properties", {})
+    if isinstance(value, list) and "items" in schema:
+        return [fill_defaults(part, schema["items"]) for part in value]
     if not isinstance(value, dict) or not properties:
-        return copy.deepcopy(value)
+        return _plain(value, schema)
     defaults = {key: part["default"] for key, part in properties.items() if "default" in part}
     keys = [key for key in properties if key in value or key in defaults]
     filled = {key: fill_defaults(value.get(key, defaults.get(key)), properties[key]) for key in keys}
@@ -98,14 +104,22 @@ def describe_keys(text):
     return rows
 
 
+def list_files(config):
+    """Files that a resolved configuration names and every run needs: list of (key, path), paths as given."""
+    ephemerides = config["ephemerides"]
+    keys = [("catalog.path", config["catalog"]["path"]), ("ephemerides.elements", ephemerides["elements"])]
+    keys += [(f"ephemerides.{key}", path) for key in ("kernels", "tables") for path in ephemerides[key]]
+    keys += [(f"beams.{band}", path) for band, path in config["beams"].items() if isinstance(path, str)]
+    return [*keys, ("preprocess_map.galaxy_mask", config["preprocess_map"]["galaxy_mask"])]
+
+
 def _describe(error):
     where = ".".join(map(str, error.path))
     if error.validator == "additionalProperties":
         known = list(error.schema.get("properties", {}))
         unknown = [key for key in error.instance if key not in known]
         return [_describe_unknown(f"{where}.{key}" if where else str(key), key, known) for key in unknown]
-    text = f"{where or 'top level'}: found {error.instance!r}, expected {_expected(error)}"
-    return [f"{text} ({HINT_NUMBER})" if _is_number_text(error) else text]
+    return [f"{where or 'top level'}: found {error.instance!r}, expected {_expected(error)}"]
 
 
 def _describe_unknown(where, key, known):
@@ -128,14 +142,26 @@ def _expected(error):
     return words.get(error.validator, error.validator + " {}").format(error.validator_value)
 
 
-def _is_number_text(error):
-    if error.validator != "type" or not isinstance(error.instance, str):
-        return False
-    try:
-        float(error.instance)
-    except ValueError:
-        return False
-    return bool({"number", "integer"} & set(_as_list(error.validator_value)))
+def _plain(value, schema):
+    """``value`` as the type that the schema wants, if it stands for one (see :func:`fill_defaults`)."""
+    wanted = set(_as_list(schema.get("type", "string")))
+    if isinstance(value, str) and "string" not in wanted:
+        value = _read_text(value)
+    if isinstance(value, int) and not isinstance(value, bool) and "number" in wanted:
+        return float(value)
+    return copy.deepcopy(value)
+
+
+def _read_text(text):
+    words = {"true": True, "false": False, "null": None}
+    if text in words:
+        return words[text]
+    for kind in (int, float):
+        try:
+            return kind(text) if math.isfinite(kind(text)) else text
+        except ValueError:
+            continue
+    return text
 
 
 def _as_list(value):

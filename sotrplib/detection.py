@@ -45,7 +45,8 @@ def find_segments(skymap, rho, options, pointing_model):
     """Sources of a map as connected islands of pixels, deblended by photutils; parameters as :func:`find_peaks`.
 
     Islands are pixels above ``segment_snr``, at least ``segment_n_pixels`` of them, whose peak reaches ``snr_min``,
-    split with ``deblend_n_levels`` and ``deblend_contrast``. The flux is that of a template at the peak of the island.
+    split with ``deblend_n_levels`` and ``deblend_contrast``. The flux is that of a template at the peak of the island,
+    fitted together with those that overlap it. Deblending needs scikit-image.
 
     Returns
     -------
@@ -124,13 +125,9 @@ def _template_moments(tops, template, level):
 
 def _measure(field, found):
     """Columns of shape, and distance to the edge."""
-    skymap, place = field.skymap, found.peaks[:2]
-    shape = shapes.measure(
-        *(found.residual, *place, found.peaks.s_max, skymap.template),
-        subtracted=found.painted,
-        template_err=field.options["template_err"],
-    )
-    edge = masks.distance_to_bad_arcmin(skymap.mask > 0, skymap.wcs, *place)
+    error, skymap = field.options["template_err"], field.skymap
+    shape = shapes.measure(found.residual, found.peaks, skymap.template, subtracted=found.painted, template_err=error)
+    edge = masks.distance_to_bad_arcmin(skymap.mask > 0, skymap.wcs, *found.peaks[:2])
     return shape._asdict() | {"edge_distance_arcmin": edge}
 
 

@@ -179,7 +179,7 @@ def _sure_peaks(field, image, start):
     peaks = positions.refine(image, *start, field.template)
     enough = np.nan_to_num(peaks.s_max) >= LOWEST_START * threshold
     peaks = take(peaks, np.flatnonzero(enough & positions.distinct(*peaks[:3])))
-    bright, faint, load = _loads(peaks, field.template)
+    bright, faint, load = _loads(peaks, field.template, threshold)
     most = np.zeros(len(peaks.y))
     np.maximum.at(most, faint, load)
     lowest = limit(field, image, peaks, np.zeros(len(peaks.y), bool))
@@ -192,15 +192,15 @@ def _sure_peaks(field, image, start):
     return take(peaks, kept), painted[kept]
 
 
-def _loads(peaks, template):
-    """Pairs of a brighter and a fainter peak, and the most that the template of the one can add at the other."""
+def _loads(peaks, template, threshold):
+    """Pairs of a peak above the threshold and a fainter one, and the most that its template can add at that."""
     envelope = templates.envelope(template)
     reach = np.count_nonzero(envelope * np.max(peaks.s_max, initial=1) > _NO_LOAD) + 1
     i, j = positions.close_pairs(peaks.y, peaks.x, reach).T
     i, j = np.where(peaks.s_max[i] >= peaks.s_max[j], [i, j], [j, i])
     distance = np.hypot(peaks.y[i] - peaks.y[j], peaks.x[i] - peaks.x[j])
     load = peaks.s_max[i] * np.interp(distance, np.arange(len(envelope)), envelope)
-    counts = load > _NO_LOAD
+    counts = (load > _NO_LOAD) & (peaks.s_max[i] >= threshold)
     return i[counts], j[counts], load[counts]
 
 
@@ -241,9 +241,7 @@ def _explained(field, residual, peaks, painted, n_first):
     near, options = np.unique(j), field.options
     chi2 = np.zeros(len(peaks.y))
     chi2[near] = shapes.measure(
-        *(residual, *take(peaks, near)[:3], field.template),
-        subtracted=painted[near],
-        template_err=options["template_err"],
+        residual, take(peaks, near), field.template, subtracted=painted[near], template_err=options["template_err"]
     ).template_chi2
     failed = later[i[~(chi2[j] <= options["chi2_max"])]]
     return np.setdiff1d(np.arange(len(peaks.y)), failed)

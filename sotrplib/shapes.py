@@ -37,15 +37,15 @@ class _Points(NamedTuple):
     vectors: np.ndarray
 
 
-def measure(image, y, x, height, template, *, subtracted, template_err=0.02):
+def measure(image, peaks, template, *, subtracted, template_err=0.02):
     """Shapes of peaks.
 
     Parameters
     ----------
     image : array (ny, nx)
         s, with the templates of some sources taken out; NaN where there are no data.
-    y, x, height : array (n,)
-        Fitted position in pixels and significance of each peak.
+    peaks : positions.Refined
+        Fitted positions in pixels and heights, arrays (n,); only these are used.
     template : template.Template
     subtracted : array (n,) bool
         Whether the template of this peak is among those taken out of ``image``.
@@ -59,14 +59,15 @@ def measure(image, y, x, height, template, *, subtracted, template_err=0.02):
         significance S are about 0.5 / S and 2.8 / S. Chi-square from points 0.4 FWHM apart out to 1.5 FWHM, with
         covariance A + (template_err S)^2, over its expectation for a source of the template's shape.
     """
-    width, elongation = _curvature_shape(image, y, x, height, template, subtracted)
+    y, x, height = peaks[:3]
+    width, elongation = _curvature_shape(image, peaks, template, subtracted)
     chi2, n_pixels = np.full(len(y), np.nan), np.zeros(len(y), int)
     bands = templates.band_of(template, y)
     for band in np.unique(bands):
         index = np.flatnonzero(bands == band)
         points, half = _chi2_points(template, band), stamp_half(template, band)
         for part in np.array_split(index, max(1, -(-len(index) // _BLOCK))):
-            own = _own_stamps(image, y[part], x[part], height[part], template, half, subtracted[part])
+            own = _own_stamps(image, (y[part], x[part], height[part]), template, half, subtracted[part])
             chi2[part] = _chi2(own.residual, height[part], points, template_err)
             n_pixels[part] = count_above_half(own.source, height[part])
     return Shapes(chi2, width, elongation, n_pixels)
@@ -122,16 +123,18 @@ class _Stamps(NamedTuple):
     source: np.ndarray
 
 
-def _own_stamps(image, y, x, height, template, half, subtracted):
-    """Stamps of each source alone, and of what is left without it."""
+def _own_stamps(image, place, template, half, subtracted):
+    """Stamps of each source (y, x, height) alone, and of what is left without it."""
+    y, x, height = place
     pixels = stamps(image, y, x, half)
     model = templates.patches(template, y - np.rint(y), x - np.rint(x), y, half) * height[:, None, None]
     taken = subtracted[:, None, None]
     return _Stamps(np.where(taken, pixels, pixels - model), np.where(taken, pixels + model, pixels))
 
 
-def _curvature_shape(image, y, x, height, template, subtracted):
+def _curvature_shape(image, peaks, template, subtracted):
     """Width ratio and elongation from the second derivatives at the peak; NaN where they cannot be read."""
+    y, x, height = peaks[:3]
     reference = positions.pixel_curvature(template, y)
     yy, yx, xx = templates.sample(image, y, x, template, 2)[3:]
     matrix = -np.stack([yy, yx, yx, xx], -1).reshape(-1, 2, 2) / np.maximum(height, 1e-3)[:, None, None]

@@ -227,6 +227,59 @@ array | str | 1 | the only detector array that sees it; empty for all
 band | str | 1 | the only band it is seen in; empty for all
 shape | str | 1 | point (seen through the beam), pixel (one pixel) or trail (a line of pixels along the scan)
 """),
+    "injections": _columns("""
+injection_id | i4 | 1 | number within the map
+realisation | i4 | 1 | copy of the map it was injected into
+level | f8 | 1 | flux level as configured: an SNR, or a flux in mJy
+ra_deg | f8 | deg | true right ascension, 0 to 360; the pointing model moves it in the map
+dec_deg | f8 | deg | true declination
+true_flux_mjy | f8 | mJy | flux injected
+true_snr | f8 | 1 | flux injected over the flux error here of the map without injections
+forced_flux_mjy | f8 | mJy | flux by forced photometry at the true position; NaN where it could not be measured
+forced_flux_err_mjy | f8 | mJy | its error
+forced_pull | f8 | 1 | forced minus true flux over the error
+forced_flags | u4 | 1 | quality bits of the forced flux, see tables.FLAGS
+found | bool | 1 | whether the blind search has found it; if not, the columns below are NaN and 0
+detected_flux_mjy | f8 | mJy | flux of the detection
+detected_flux_err_mjy | f8 | mJy | its error
+detected_snr | f8 | 1 | its SNR
+detected_pull | f8 | 1 | detected minus true flux over the error
+ra_offset_arcsec | f8 | arcsec | detected minus true position along RA (times cos dec)
+dec_offset_arcsec | f8 | arcsec | the same along Dec
+ra_pull | f8 | 1 | offset along RA over its error
+dec_pull | f8 | 1 | offset along Dec over its error
+detected_flags | u4 | 1 | quality bits of the detection
+"""),
+    "recovery": _columns("""
+level | f8 | 1 | flux level as configured: an SNR, or a flux in mJy
+level_unit | str | 1 | snr or mjy
+n_injected | i4 | 1 | sources injected
+n_found | i4 | 1 | of these, found by the blind search
+true_snr | f8 | 1 | mean true SNR
+completeness | f8 | 1 | n_found over n_injected
+completeness_err | f8 | 1 | its binomial error: standard deviation of the Beta distribution of (n_found + 1, n_missed + 1)
+completeness_theory | f8 | 1 | completeness at these SNR in Gaussian noise
+forced_bias | f8 | 1 | forced over true flux minus 1, weighted mean; NaN at zero flux
+forced_bias_err | f8 | 1 | its error
+forced_pull_mean | f8 | 1 | mean pull of the forced fluxes
+forced_pull_sd | f8 | 1 | standard deviation of the pull of the forced fluxes
+detected_bias | f8 | 1 | detected over true flux minus 1, weighted mean of those found
+detected_bias_err | f8 | 1 | its error
+detected_bias_theory | f8 | 1 | the same for sources of these SNR that Gaussian noise has lifted above the threshold
+detected_pull_mean | f8 | 1 | mean pull of the detected fluxes
+detected_pull_sd | f8 | 1 | standard deviation of the pull of the detected fluxes
+position_rms_arcsec | f8 | arcsec | rms distance of detections from the truth, per coordinate
+position_err_arcsec | f8 | arcsec | rms of the errors stated, per coordinate
+position_pull_sd | f8 | 1 | rms pull of both coordinates
+"""),
+    "false_alarms": _columns("""
+snr_min | f8 | 1 | threshold of the search
+n_detections | i4 | 1 | detections in the map, known sources taken out
+n_negative | i4 | 1 | detections in the negative of the map, known sources and detections taken out
+n_expected | f8 | 1 | false alarms expected of Gaussian noise
+purity | f8 | 1 | part of the detections that the negative map does not explain, at least 0; NaN without detections
+purity_err | f8 | 1 | its Poisson error
+"""),
 }
 
 FLAGS = {

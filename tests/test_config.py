@@ -85,9 +85,10 @@ def test_readme_lists_every_key():
         ("find_sorces: {snr_min: 5}", r"find_sorces: unknown key; did you mean 'find_sources'\?"),
         ("report: {colour: red}", r"report\.colour: unknown key; known keys here: "),
         ("find_sources: {snr_min: high}", r"find_sources\.snr_min: found 'high', expected type number"),
-        ("find_sources: {snr_min: 1e1}", r"found '1e1', expected type number \(YAML reads 1e-3 as text"),
+        ("find_sources: {snr_min: true}", r"find_sources\.snr_min: found True, expected type number"),
+        ("find_sources: {cutout_arcmin: null}", r"find_sources\.cutout_arcmin: found None, expected type number"),
         ("find_sources: {finder: peak}", r"finder: found 'peak', expected one of \['peaks', 'segments'\]"),
-        ("find_sources: {snr_min: -1}", r"found -1, expected more than 0"),
+        ("find_sources: {snr_min: -1}", r"found -1.0, expected more than 0"),
         ("find_sources:", r"find_sources: found None, expected type object"),
         ("maps: {box: {ra_min_deg: 5}}", r"maps\.box: found .*, expected all of the keys"),
         ("catalog: {path: '{data_dir}/a.csv'}", r"catalog\.path: .* data_dir is empty; add --config data_dir=PATH"),
@@ -97,6 +98,22 @@ def test_mistake_is_named(text, message):
     """A misspelt or mistyped key stops with its name, what was found, and the cure."""
     with pytest.raises(configuration.ConfigError, match=message):
         resolve(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("find_sources: {snr_min: 6e0}", "snr_min", 6.0),
+        ("find_sources: {snr_min: '6.5'}", "snr_min", 6.5),
+        ("find_sources: {snr_min: 6}", "snr_min", 6.0),
+        ("find_sources: {segment_n_pixels: '3'}", "segment_n_pixels", 3),
+        ("find_sources: {finder: segments}", "finder", "segments"),
+    ],
+)
+def test_number_given_as_text_is_a_number(text, key, value):
+    """YAML's 6e0 and the text that --config makes of nested numbers are read as the numbers they stand for."""
+    found = resolve(text)["find_sources"][key]
+    assert (found, type(found)) == (value, type(value))
 
 
 def test_all_mistakes_are_named_at_once():

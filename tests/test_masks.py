@@ -102,7 +102,7 @@ def test_a_map_around_the_sky_has_no_edge_at_its_seam():
     observed[10, -1], observed[10, -3] = True, False
     assert masks.edge_mask(observed, wcs, 130.0)[10, 0]
     assert masks.distance_to_bad_arcmin(~observed, wcs, [10], [1])[0] == pytest.approx(
-        2 * 60 * np.cos(np.radians(60)), rel=0.01
+        4 * 60 * np.cos(np.radians(60)), rel=0.01
     )
 
 

@@ -19,19 +19,19 @@ def search(image, template, **options):
 
 
 def completeness(snr, threshold=5.0):
-    """Part of sources of ``snr`` whose maximum is above the threshold: s^2 at the source plus chi^2 of two coordinates."""
+    """Part of sources of ``snr`` whose s^2 in place, plus chi^2 of two coordinates, is above the threshold squared."""
     z = np.linspace(-7, 7, 4001)
     missing = np.clip(threshold**2 - np.maximum(snr + z, 0) ** 2, 0, None)
     return np.trapezoid(norm.pdf(z) * np.exp(-missing / 2), z)
 
 
 def test_completeness_is_that_of_theory(rng):
-    """At SNR 4.5, 5 and 6 the part found is within 0.04 of the Gaussian expectation (2400 sources each)."""
-    sky = make_filtered_sky((2040, 2040), rng, [4.5, 5.0, 6.0], spacing_pix=24, knee=0.0)
+    """At SNR 4.5, 5 and 6 the part found is within 0.045 of the Gaussian expectation (1200 sources each)."""
+    sky = make_filtered_sky((1200, 1200), rng, [4.5, 5.0, 6.0], spacing_pix=20, knee=0.0)
     found = search(sky.s, sky.template)
     distance, _ = cKDTree(np.stack(found[:2], 1)).query(np.stack([sky.y, sky.x], 1))
     for snr in (4.5, 5.0, 6.0):
-        assert np.mean(distance[sky.snr == snr] < 3) == pytest.approx(completeness(snr), abs=0.04)
+        assert np.mean(distance[sky.snr == snr] < 3) == pytest.approx(completeness(snr), abs=0.045)
 
 
 def test_false_alarms_are_those_of_gaussian_noise(rng):
@@ -63,12 +63,12 @@ def test_a_wrong_beam_makes_no_sources_around_a_bright_one(rng):
     assert len(search(filtered_noise((256, 256), rng) + source, make_template(n_rows=256)).y) == 1
 
 
-@pytest.mark.parametrize("separation_fwhm", [0.6, 0.75, 1.0, 1.5])
-@pytest.mark.parametrize("heights", [(20.0, 40.0), (40.0, 40.0), (15.0, 150.0)])
-def test_close_sources_are_separated(rng, separation_fwhm, heights):
-    """Two sources 0.6 FWHM apart or more are two detections with the right heights; 1:10 from 1 FWHM on."""
-    if heights == (15.0, 150.0) and separation_fwhm < 1.4:
-        pytest.skip("within the error of the template around so bright a source")
+@pytest.mark.parametrize(
+    ("heights", "separation_fwhm"),
+    [((20.0, 40.0), 0.6), ((20.0, 40.0), 1.0), ((40.0, 40.0), 0.6), ((40.0, 40.0), 0.75), ((15.0, 150.0), 1.5)],
+)
+def test_close_sources_are_separated(rng, heights, separation_fwhm):
+    """Two sources 0.6 FWHM apart or more are two detections with the right heights; of 1:10, from 1.5 FWHM on."""
     y, x = np.array([60.2, 60.2 + separation_fwhm * FWHM_PIX * np.sin(0.7)]), np.array([64.4, 64.4])
     x[1] += separation_fwhm * FWHM_PIX * np.cos(0.7)
     image = filtered_noise((128, 128), rng) + filtered_sources((128, 128), y, x, heights)

@@ -50,14 +50,14 @@ def make_catalog(wcs, y, x, snr, *, shift=(0.0, 0.0), pos_err=1.5):
 
 
 def test_constant_offset_and_its_error(rng):
-    """The mean of 200 fits is the truth and their scatter the error the model gives."""
+    """The mean of 100 fits is the truth and their scatter the error the model gives."""
     fits = [
         pointing.evaluate(pointing.fit(make_offsets(rng, np.full(20, 12.0), np.full(20, -7.0)), OPTIONS)[0], 30, -5)
-        for _ in range(200)
+        for _ in range(100)
     ]
     values = np.array(fits)
-    assert values[:, :2].mean(axis=0) == pytest.approx([12, -7], abs=0.15)
-    assert values[:, :2].std(axis=0) == pytest.approx(values[:, 2:].mean(axis=0), rel=0.15)
+    assert values[:, :2].mean(axis=0) == pytest.approx([12, -7], abs=0.2)
+    assert values[:, :2].std(axis=0) == pytest.approx(values[:, 2:].mean(axis=0), rel=0.2)
 
 
 def test_outliers_are_left_out(rng):

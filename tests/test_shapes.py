@@ -20,7 +20,7 @@ def measure_grid(rng, snr, *, power=2, n=24, spacing=40, knee=0.02):
     template = make_template(n_rows=size, knee=knee)
     found = positions.refine(image, y, x, template)
     alone = np.zeros(len(y), bool)
-    return shapes.measure(image, *found[:3], template, subtracted=alone)
+    return shapes.measure(image, found, template, subtracted=alone)
 
 
 def test_spikes_of_one_pixel_are_told_from_sources(rng):
@@ -56,7 +56,7 @@ def test_an_extended_source_is_wide(rng):
     sigma = 2 * 2.0 * np.sqrt(2) / 0.5 / np.sqrt(8 * np.log(2))
     image = gaussian_filter(image, sigma)
     image *= 60 / image.max()
-    found = shapes.measure(image, *np.array([[80.0], [80.0], [60.0]]), template, subtracted=np.zeros(1, bool))
+    found = shapes.measure(image, np.array([[80.0], [80.0], [60.0]]), template, subtracted=np.zeros(1, bool))
     assert found.fwhm_ratio == pytest.approx([2], rel=0.03)
     assert found.elongation == pytest.approx([1], abs=0.02)
     assert found.template_chi2[0] > 10
@@ -69,7 +69,7 @@ def test_a_streak_is_elongated():
     sigma = 2.0 * np.sqrt(2) / 0.5 / np.sqrt(8 * np.log(2))
     image = gaussian_filter(image, (sigma, 3 * sigma))
     image *= 60 / image.max()
-    found = shapes.measure(image, *np.array([[80.0], [80.0], [60.0]]), template, subtracted=np.zeros(1, bool))
+    found = shapes.measure(image, np.array([[80.0], [80.0], [60.0]]), template, subtracted=np.zeros(1, bool))
     assert found.elongation == pytest.approx([3], rel=0.03)
 
 
@@ -79,8 +79,8 @@ def test_shapes_are_the_same_whether_or_not_the_source_was_taken_out(rng):
     model = filtered_sources((96, 96), [48.3], [47.6], [30.0])
     image = filtered_noise((96, 96), rng) + model
     place = np.array([[48.3], [47.6], [30.0]])
-    whole = shapes.measure(image, *place, template, subtracted=np.zeros(1, bool))
-    taken = shapes.measure(image - model, *place, template, subtracted=np.ones(1, bool))
+    whole = shapes.measure(image, place, template, subtracted=np.zeros(1, bool))
+    taken = shapes.measure(image - model, place, template, subtracted=np.ones(1, bool))
     for a, b in zip(whole, taken, strict=True):
         assert a == pytest.approx(b, rel=1e-3, abs=1e-3)
 
@@ -98,5 +98,5 @@ def test_missing_pixels_do_not_spoil_chi2(rng):
     template, image = make_template(n_rows=96), filtered_noise((96, 96), rng)
     image = (image + filtered_sources((96, 96), [4.0], [48.0], [15.0]))[2:]
     found = positions.refine(image, [2.0], [48.0], template)
-    shape = shapes.measure(image, *found[:3], template, subtracted=np.zeros(1, bool))
+    shape = shapes.measure(image, found, template, subtracted=np.zeros(1, bool))
     assert 0.2 < shape.template_chi2[0] < 2

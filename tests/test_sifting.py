@@ -180,7 +180,7 @@ def shape_kept(rng, snr, power):
     template = filtered_skies.make_template(n_rows=512, knee=0.02)
     image = (noise + sources).astype("f4")
     peak = positions.refine(image, y, x, template, max_shift_pix=3.0)
-    found = shapes.measure(image, peak.y, peak.x, peak.s_max, template, subtracted=np.zeros(y.size, bool))
+    found = shapes.measure(image, peak, template, subtracted=np.zeros(y.size, bool))
     columns = {name: getattr(found, name) for name in ("template_chi2", "fwhm_ratio", "elongation")}
     frame = detections(np.arange(y.size) * 1.0, np.zeros(y.size), snr=peak.s_max, **columns)[peak.s_max >= 5]
     return (sift(frame)["class"] == "transient").mean()

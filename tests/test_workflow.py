@@ -31,8 +31,8 @@ simulate:
   objects: objects.csv
   width_deg: 1.5
   height_deg: 1.5
-  n_sources: 15
-  flux_min_mjy: 60.0
+  n_sources: 60
+  flux_min_mjy: 100.0
   n_holes: 1
 """
 GIVEN = """
@@ -168,17 +168,17 @@ def test_outputs_name_their_inputs(given):
 
 
 def test_equal_inputs_give_equal_bytes(given, tmp_path):
-    """Running everything again writes the same bytes into every table, export and page."""
+    """Making one map and the merges again writes the same bytes into every table, every export and the page."""
     again = copy(given, tmp_path / "run")
-    done = snakemake(again, "--forceall")
+    files = {path.relative_to(given) for path in (given / "results").rglob("*") if path.suffix not in (".log", ".tsv")}
+    made = {path for path in files if path.stem == FIRST or path.parts[1] in ("catalogs", "exports", "lightcurves")}
+    made |= {Path("results/report.html"), Path("results/run_config.yaml")}
+    for path in made:
+        (again / path).unlink()
+    done = snakemake(again)
     assert done.returncode == 0, done.stdout
-    files = [
-        path.relative_to(given)
-        for kind in ("h5", "csv", "parquet", "fits", "pkl", "html", "yaml")
-        for path in (given / "results").rglob(f"*.{kind}")
-    ]
-    assert len(files) > 30
-    assert [str(path) for path in files if (given / path).read_bytes() != (again / path).read_bytes()] == []
+    assert len(made) > 20
+    assert [str(path) for path in made if (given / path).read_bytes() != (again / path).read_bytes()] == []
 
 
 @pytest.mark.parametrize("option", ["--lint", "--rulegraph", "--dag", "--filegraph", "--summary", "--detailed-summary"])
@@ -434,7 +434,8 @@ def test_mended_map_runs_alone(bad, tmp_path):
         ("find_sources={snr_min: high}", r"find_sources\.snr_min: found 'high', expected type number"),
         ("maps={table: none.csv}", r"none\.csv: cannot be read"),
         ("catalog={path: '{data_dir}/a.csv'}", r"catalog\.path: .*data_dir is empty"),
-        ("catalog={path: none.fits}", r"(?s)Missing input files.*none\.fits"),
+        ("catalog={path: none.fits}", r"catalog\.path: none\.fits does not exist"),
+        ("beams={f090: none.txt}", r"beams\.f090: none\.txt does not exist"),
     ],
 )
 def test_mistake_stops_before_the_first_job(run, config, message):
