@@ -2,6 +2,7 @@
 #
 #   snakemake --cores all                                   the simulated nights of config/config.yaml
 #   snakemake --cores all --configfile mine.yaml            your maps: see config/README.md
+#   snakemake --cores all recovery                          how complete and how true each map is, by injected sources
 #
 # Every rule calls scripts/<rule>.py and reads the section of the configuration that has its name.
 
@@ -20,10 +21,12 @@ include: "rules/photometry.smk"
 include: "rules/detection.smk"
 include: "rules/catalogs.smk"
 include: "rules/report.smk"
+include: "rules/recovery.smk"
 
 
 localrules:
     all,
+    recovery,
     dump_config,
     check_maps,
 
@@ -34,3 +37,8 @@ rule all:
         per_map=every("sifted"),
         catalogs=CATALOGS,
         checked="results/maps_checked.txt",
+
+
+rule recovery:
+    input:
+        every("recovery"),

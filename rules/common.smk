@@ -31,9 +31,11 @@ def list_maps(options):
         rows = mapindex.discover_depth1(options["directory"], options["instrument"])
     else:
         rows = mapindex.read_map_table(locate(options["table"]), config["data_dir"])
-    if not rows:
-        raise ValueError(f"{options['table']}: no maps; add a row for each map, see config/README.md")
-    return {row["map_id"]: row for row in rows}
+    selected = mapindex.select(rows, options["select"])
+    if not selected:
+        source = options["directory"] or options["table"]
+        raise ValueError(f"{source}: {len(rows)} maps, none of them selected; see maps.select in config/README.md")
+    return {row["map_id"]: row for row in selected}
 
 
 def is_made(path):

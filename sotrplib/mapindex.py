@@ -60,6 +60,29 @@ def read_map_table(path, data_dir=""):
     return [_with_data_dir(row, data_dir, path) for row in rows]
 
 
+def select(rows, options):
+    """Rows of the maps that are wanted, in the order given.
+
+    Parameters
+    ----------
+    rows : list of dict
+    options : mapping
+        ``arrays``, ``bands``: only these, empty for all; ``exclude``: map_ids left out; ``time_min_unix_s``,
+        ``time_max_unix_s``: limits on the time in the map_id, None for none; ``n_max``: only the first so many.
+    """
+    low = -math.inf if options["time_min_unix_s"] is None else options["time_min_unix_s"]
+    high = math.inf if options["time_max_unix_s"] is None else options["time_max_unix_s"]
+    wanted = [
+        row
+        for row in rows
+        if row["map_id"] not in options["exclude"]
+        and (not options["arrays"] or row["array"] in options["arrays"])
+        and (not options["bands"] or row["band"] in options["bands"])
+        and low <= int(row["map_id"].rsplit("_", 1)[1]) <= high
+    ]
+    return wanted[: options["n_max"]]
+
+
 def write_map_table(path, rows):
     """Write rows as a map table."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -142,7 +142,8 @@ def measure_offsets(skymap, catalog, options):
     catalog : pandas.DataFrame
         Table ``catalog``, fluxes in the band of the map; a source without flux is taken as just bright enough.
     options : mapping
-        ``snr_min``, ``radius_arcmin``, ``isolation_arcmin``, ``catalog_err_arcsec``: section ``fit_pointing``.
+        ``snr_min``, ``flux_min_mjy``, ``radius_arcmin``, ``isolation_arcmin``, ``isolation_flux_ratio``,
+        ``catalog_err_arcsec``: section ``fit_pointing``.
 
     Returns
     -------
@@ -168,9 +169,10 @@ def _bright_isolated(skymap, catalog, good, options):
     flux = catalog["flux_mjy"].to_numpy(float)
     expected = np.where(np.isfinite(flux), flux / error, options["snr_min"])
     on_map &= good[row, column]
-    candidate = np.flatnonzero(on_map & (expected >= 0.5 * options["snr_min"]))
+    bright = (expected >= 0.5 * options["snr_min"]) & ~(flux < options["flux_min_mjy"])
+    candidate = np.flatnonzero(on_map & bright)
     i, j, _ = crossmatch.match(ra[candidate], dec[candidate], ra, dec, 60 * options["isolation_arcmin"])
-    near = np.nan_to_num(flux)[j] > 0.1 * np.nan_to_num(flux)[candidate[i]]
+    near = np.nan_to_num(flux)[j] > options["isolation_flux_ratio"] * np.nan_to_num(flux)[candidate[i]]
     crowded = np.unique(i[near & (candidate[i] != j)])
     alone = np.delete(candidate, crowded)
     return catalog.iloc[alone].reset_index(drop=True), expected[alone]

@@ -257,8 +257,9 @@ n_injected | i4 | 1 | sources injected
 n_found | i4 | 1 | of these, found by the blind search
 true_snr | f8 | 1 | mean true SNR
 completeness | f8 | 1 | n_found over n_injected
-completeness_err | f8 | 1 | its binomial error: standard deviation of the Beta distribution of (n_found + 1, n_missed + 1)
+completeness_err | f8 | 1 | its binomial error: standard deviation of Beta(n_found + 1, n_missed + 1)
 completeness_theory | f8 | 1 | completeness at these SNR in Gaussian noise
+completeness_forced | f8 | 1 | completeness expected with the noise known at each source, from the forced fluxes
 forced_bias | f8 | 1 | forced over true flux minus 1, weighted mean; NaN at zero flux
 forced_bias_err | f8 | 1 | its error
 forced_pull_mean | f8 | 1 | mean pull of the forced fluxes

@@ -128,3 +128,18 @@ def test_import_is_light():
     root = Path(__file__).parents[1]
     result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
+
+
+def test_maps_are_selected_by_what_they_are():
+    """Arrays, bands, times, names and a number each narrow the list and keep its order."""
+    everything = {"arrays": [], "bands": [], "exclude": [], "time_min_unix_s": None, "time_max_unix_s": None, "n_max": None}
+    ids = [("i1", "f090", 100), ("i1", "f150", 100), ("i3", "f090", 200), ("i3", "f090", 300)]
+    rows = [{"map_id": f"solat_{array}_{band}_{t}", "array": array, "band": band} for array, band, t in ids]
+
+    def chosen(**options):
+        return [rows.index(row) for row in mapindex.select(rows, everything | options)]
+
+    assert chosen() == [0, 1, 2, 3]
+    assert chosen(arrays=["i3"]) == [2, 3] and chosen(bands=["f150"]) == [1]
+    assert chosen(time_min_unix_s=200, time_max_unix_s=250) == [2]
+    assert chosen(exclude=["solat_i1_f090_100"], n_max=2) == [1, 2]

@@ -14,7 +14,9 @@ OPTIONS = {
     "snr_min": 10.0,
     "n_min": 3,
     "radius_arcmin": 2.0,
+    "flux_min_mjy": 0.0,
     "isolation_arcmin": 5.0,
+    "isolation_flux_ratio": 0.1,
     "clip_sigma": 4.0,
     "catalog_err_arcsec": 1.5,
 }

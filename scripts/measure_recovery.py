@@ -1,0 +1,26 @@
+"""Inject sources into copies of the map, run the stages on them, and write what came of it."""
+
+from sotrplib import beams, logs, maps, pointing, recovery, sources, store
+
+
+def measure(job):
+    row, params = job.params.row, job.params
+    instruments = beams.load_instruments(job.input.instruments)
+    band = beams.band_info(instruments, row["instrument"], row["array"], row["band"], params.beams)
+    catalog, reference = store.read_table(job.input.catalog, "catalog"), store.read_attrs(job.input.catalog)
+    scene = recovery.Scene(
+        given=maps.read_map(row, band, box=params.box, margin_arcmin=params.box_margin_arcmin),
+        beam=beams.band_beam(band),
+        sky_map=maps.read_sky_map(job.input.map),
+        catalog=sources.in_band(catalog, band.freq_ghz, reference),
+        pointing=pointing.from_dict(store.read_attrs(job.input.pointing)["pointing"]),
+        detections=store.read_table(job.input.detections, "detections"),
+    )
+    sections = {"measure_recovery": params.options, "preprocess_map": params.preprocess}
+    sections |= {"forced_photometry": params.photometry, "find_sources": params.search}
+    result = recovery.measure(scene, sections, params.seed)
+    names = ("injections", "recovery", "false_alarms")
+    return {"attrs": result.numbers, "frames": {name: (name, getattr(result, name)) for name in names}}
+
+
+logs.run_map_job(snakemake, measure, schemas=("injections", "recovery", "false_alarms"))
