@@ -74,7 +74,9 @@ def demo_summary():
     from sotrplib import truth
 
     injected = truth.read_truth("results/simulated/truth.h5")
-    found = truth.compare_with_truth(injected, {name: _table(name) for name in ("sources", "candidates", "source_bands")})
+    found = truth.compare_with_truth(
+        injected, {name: _table(name) for name in ("sources", "candidates", "source_bands")}
+    )
     click.echo(found.to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.1f}"))
     for name, path in (("catalogue", CATALOG), ("exports", "results/exports/"), ("report", "results/report.html")):
         click.echo(f"{name:>10}: {path}")

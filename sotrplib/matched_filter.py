@@ -85,10 +85,10 @@ def filter_map(signal, ivar, pixels, beam_ell, noise, *, bands, pixel_window=Tru
         Shape A of a point source in rho / sqrt(kappa), by band.
     """
     rho, kappa = np.zeros_like(signal), np.zeros_like(signal)
-    templates = []
+    templates, half = [], template_half(bands, beam_ell)
     for band, model in zip(bands, noise, strict=True):
         columns = _observed_columns(ivar[band.low : band.high])
-        templates.append(band_template(band.step_rad, beam_ell, model, pixel_window=pixel_window))
+        templates.append(band_template(band.step_rad, beam_ell, model, half, pixel_window=pixel_window))
         if columns is None:
             continue
         rows = slice(band.low, band.high)
@@ -135,25 +135,31 @@ def fill(image, weight):
     return inpaint(_pad(image, shape), _pad(weight, shape))[: image.shape[0], : image.shape[1]]
 
 
-def band_template(step_rad, beam_ell, noise, *, pixel_window=True):
-    """Template A = IFT[B^2 / C] of one band, A = 1 at the centre; shape (2 h + 1, 2 h + 1), h ten beam widths."""
-    half = _template_half(step_rad, beam_ell)
+def template_half(bands, beam_ell):
+    """Pixels from the centre of a template to its edge, the same for all bands: ten beam widths within reason."""
+    ell, b_ell = beam_ell
+    width = np.sqrt(8 * np.log(2)) / ell[np.argmax(np.append(b_ell, 0) < np.exp(-0.5))]
+    step = min(min(band.step_rad) for band in bands)
+    return int(np.clip(np.ceil(_HALF_FWHM * width / step), _HALF_MIN, _HALF_MAX))
+
+
+def band_template(step_rad, beam_ell, noise, half, *, pixel_window=True):
+    """Template A = IFT[B^2 / C] of one band, A = 1 at the centre; shape (2 half + 1, 2 half + 1)."""
     ell_y, ell_x = noise_models.frequencies(_patch(half), step_rad)
     beam = _beam_grid(ell_y, ell_x, step_rad, beam_ell, pixel_window)
     return _cut_patch(beam**2 / noise_models.evaluate(noise, ell_y, ell_x), half)[0]
 
 
-def beam_stamp(step_rad, beam_ell, pixel_window=True):
+def beam_stamp(step_rad, beam_ell, half, pixel_window=True):
     """A point source in the unfiltered map of one band.
 
     Returns
     -------
-    stamp : ndarray (2 h + 1, 2 h + 1) float32
+    stamp : ndarray (2 half + 1, 2 half + 1) float32
         Beam with pixel window, 1 at the centre.
     peak_per_flux : float
         Value of the central pixel in mJy/sr for 1 mJy.
     """
-    half = _template_half(step_rad, beam_ell)
     ell_y, ell_x = noise_models.frequencies(_patch(half), step_rad)
     stamp, peak = _cut_patch(_beam_grid(ell_y, ell_x, step_rad, beam_ell, pixel_window), half)
     return stamp, peak / (step_rad[0] * step_rad[1])
@@ -164,7 +170,7 @@ def row_response(dx_rad, step_rad, beam_ell, noise, pixel_window=True):
 
     B_t is the beam at the band's middle, B_row that of the row. Computed at five widths and interpolated.
     """
-    ell_y, ell_x = noise_models.frequencies(_patch(_template_half(step_rad, beam_ell)), step_rad)
+    ell_y, ell_x = noise_models.frequencies(_patch(_HALF_MIN), step_rad)
     middle = _beam_grid(ell_y, ell_x, step_rad, beam_ell, pixel_window)
     weighted = middle / noise_models.evaluate(noise, ell_y, ell_x) * _half_plane_weights(len(ell_x))
     low, high = float(np.min(dx_rad)), float(np.max(dx_rad))
@@ -175,13 +181,6 @@ def row_response(dx_rad, step_rad, beam_ell, noise, pixel_window=True):
     values = [np.sum(weighted * _beam_grid(ell_y, ell_x * s, step_rad, beam_ell, pixel_window, ell_x)) for s in scales]
     polynomial = np.polynomial.Polynomial.fit(widths, np.array(values) / np.sum(weighted * middle), 4)
     return polynomial(dx_rad).astype(np.float32)
-
-
-def _template_half(step_rad, beam_ell):
-    """Pixels from the centre of a template to its edge: ten beam widths within reason."""
-    ell, b_ell = beam_ell
-    width = np.sqrt(8 * np.log(2)) / ell[np.argmax(np.append(b_ell, 0) < np.exp(-0.5))]
-    return int(np.clip(np.ceil(_HALF_FWHM * width / min(step_rad)), _HALF_MIN, _HALF_MAX))
 
 
 def _patch(half):

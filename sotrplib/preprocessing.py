@@ -191,7 +191,10 @@ def find_bright(rho_residual, rho, kappa, template, known, snr_min):
 
 def paint_sources(shape, pixels, bands, beam_ell, sources, *, pixel_window=True):
     """Map [mJy/sr] of ``sources`` (Bright), beam and pixel window included."""
-    stamps, peaks = zip(*(matched_filter.beam_stamp(b.step_rad, beam_ell, pixel_window) for b in bands), strict=True)
+    half = matched_filter.template_half(bands, beam_ell)
+    stamps, peaks = zip(
+        *(matched_filter.beam_stamp(b.step_rad, beam_ell, half, pixel_window) for b in bands), strict=True
+    )
     edges = np.array([bands[0].start] + [band.stop for band in bands])
     template = Template(np.array(stamps), edges, np.degrees([band.step_rad for band in bands]) * 60)
     amplitude = sources.flux * np.array(peaks)[band_of(template, sources.y)]

@@ -15,8 +15,8 @@ FLOORS = [
     ["crossmatch", "beams", "interpolation", "autocorrelation", "template", "noise", "flatfield", "skies"],
     ["maps", "masks", "sources", "orbits", "bodies", "positions", "matched_filter", "subtraction", "shapes", "blends", "overlaps", "peaks"],
     ["pointing", "photometry", "detection", "ephemerides", "preprocessing", "truth", "simulate", "coadd"],
-    ["sifting", "association", "revisits", "recovery", "confirmation", "variability", "lightcurves", "catalogs", "exports"],
-    ["plots", "mapviews", "report", "alerts", "logs", "cli", "connectors"],
+    ["sifting", "association", "revisits", "confirmation", "variability", "lightcurves", "catalogs", "exports"],
+    ["plots", "mapviews", "recovery", "report", "alerts", "logs", "cli", "connectors"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 

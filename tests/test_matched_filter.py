@@ -145,3 +145,14 @@ def test_empty_map_filters_to_nothing():
     zero = np.zeros((64, 64), np.float32)
     rho, kappa, _ = matched_filter.filter_map(zero, zero, pixels, skies.gaussian_beam(2), [noise.white()], bands=bands)
     assert not rho.any() and not kappa.any()
+
+
+def test_bands_of_any_declination_share_a_template_size(rng):
+    """Bands whose pixels are of different widths, as away from the equator, give one array of templates."""
+    sky = skies.make_sky((900, 64), rng, dec_deg=-50.0)
+    bands = matched_filter.plan_bands((900, 64), sky.pixels)
+    model = noise.power_law(3000, 3)
+    beam = skies.gaussian_beam(2.6)
+    _, _, template = matched_filter.filter_map(sky.signal, sky.ivar, sky.pixels, beam, [model] * 3, bands=bands)
+    assert template.values.shape[0] == 3
+    assert matched_filter.template_half(bands, skies.gaussian_beam(7.4)) > matched_filter.template_half(bands, beam)
