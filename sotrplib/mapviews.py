@@ -6,7 +6,6 @@ Every map is read once; all of it comes from that one look.
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 
 from sotrplib import geometry, maps, photometry, plots, pointing, store, subtraction
 

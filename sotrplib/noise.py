@@ -12,6 +12,7 @@ import ducc0
 import numpy as np
 
 _RING_WIDENING = 0.08  # rings are at least this fraction of their multipole wide
+_BLOCK_MIN_ELL = 200.0  # finer blocks follow nothing real and fit the filter to the very sources it measures
 _SMOOTHED_VARIANCE = 0.14  # sum of squares of the (1, 2, 1) / 4 weights over both axes
 
 
@@ -88,7 +89,7 @@ def estimate(whitened, taper, step_rad, *, ring_ell=40.0, ring_modes=100, block_
     ring_ell, ring_modes : float, int
         Width of a ring of the radial mean, widened until it holds this many independent modes.
     block_modes : int
-        Independent modes in a block of the anisotropy.
+        Independent modes, at least, in a block of the anisotropy; blocks are no finer than 200 in multipole.
 
     Returns
     -------
@@ -109,7 +110,8 @@ def estimate(whitened, taper, step_rad, *, ring_ell=40.0, ring_modes=100, block_
     radius = np.hypot(ell_y[:, None], ell_x[None, :])
     ell, radial = _ring_means(radius, power, ring_ell, ring_modes / effective)
     solid_angle = effective * padded.size * step_rad[0] * step_rad[1]
-    block_ell = 2 * np.pi * np.sqrt(block_modes / solid_angle)
+    block_ell = max(2 * np.pi * np.sqrt(block_modes / solid_angle), _BLOCK_MIN_ELL)
+    block_modes = solid_angle * (block_ell / (2 * np.pi)) ** 2
     power /= np.exp(interpolate_radial(radius, ell, np.log(radial)))
     return NoiseModel(ell, radial, _block_log_means(power, ell_y, ell_x, block_ell, block_modes), block_ell)
 

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -128,19 +129,18 @@ def imported_modules(script):
         Name without the package's (``photometry``, ``connectors.slack``) to file, sorted by name.
     """
     root = package_folder()
-    found, waiting = {}, list(_imports(Path(script), root))
+    found, waiting = {}, list(_read_code(Path(script)).imports)
     while waiting:
         name = waiting.pop()
         if name not in found:
             found[name] = _module_file(root, name)
-            waiting.extend(_imports(found[name], root))
+            waiting.extend(_read_code(found[name]).imports)
     return dict(sorted(found.items()))
 
 
 def data_files(module):
     """Files of the folders beside a module that its text names, such as ``templates``; folders of code excepted."""
-    tree = ast.walk(_parse(str(module), *_stamp(module)))
-    names = {node.value for node in tree if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    names = _read_code(module).texts
     folders = [path for path in sorted(module.parent.iterdir()) if path.is_dir() and path.name in names]
     data = [folder for folder in folders if not (folder / "__init__.py").exists()]
     return [path for folder in data for path in sorted(folder.rglob("*")) if path.is_file()]
@@ -151,21 +151,27 @@ def package_folder():
     return Path(__file__).resolve().parent
 
 
-def _imports(path, root):
-    names = set()
-    for node in ast.walk(_parse(str(path), *_stamp(path))):
-        names.update(_imported_names(node, path, root))
-    return {name for name in names if _module_file(root, name)}
+@dataclass(frozen=True)
+class _Code:
+    """What a Python file imports of this package, and every text constant in it."""
+
+    imports: frozenset
+    texts: frozenset
 
 
-def _stamp(path):
+def _read_code(path):
     status = path.stat()
-    return status.st_mtime_ns, status.st_size
+    return _parse(str(path), str(package_folder()), status.st_mtime_ns, status.st_size)
 
 
 @cache
-def _parse(path, _mtime_ns, _size):
-    return ast.parse(Path(path).read_text(), filename=path)
+def _parse(path, root, _mtime_ns, _size):
+    path, root, names, texts = Path(path), Path(root), set(), set()
+    for node in ast.walk(ast.parse(path.read_text(), filename=str(path))):
+        names.update(_imported_names(node, path, root))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            texts.add(node.value)
+    return _Code(frozenset(name for name in names if _module_file(root, name)), frozenset(texts))
 
 
 def _imported_names(node, path, root):

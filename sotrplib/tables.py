@@ -110,7 +110,7 @@ dec_deg | f8 | deg | catalogue declination
 """,
         _FLUX,
         """
-ra_offset_arcsec | f8 | arcsec | fitted minus expected position along RA (times cos dec), pointing model removed; NaN if too faint
+ra_offset_arcsec | f8 | arcsec | fitted minus expected position along RA (times cos dec); NaN if too faint
 dec_offset_arcsec | f8 | arcsec | the same along Dec
 ra_offset_err_arcsec | f8 | arcsec | error of the offset
 dec_offset_err_arcsec | f8 | arcsec | error of the offset

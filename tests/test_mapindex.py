@@ -132,7 +132,14 @@ def test_import_is_light():
 
 def test_maps_are_selected_by_what_they_are():
     """Arrays, bands, times, names and a number each narrow the list and keep its order."""
-    everything = {"arrays": [], "bands": [], "exclude": [], "time_min_unix_s": None, "time_max_unix_s": None, "n_max": None}
+    everything = {
+        "arrays": [],
+        "bands": [],
+        "exclude": [],
+        "time_min_unix_s": None,
+        "time_max_unix_s": None,
+        "n_max": None,
+    }
     ids = [("i1", "f090", 100), ("i1", "f150", 100), ("i3", "f090", 200), ("i3", "f090", 300)]
     rows = [{"map_id": f"solat_{array}_{band}_{t}", "array": array, "band": band} for array, band, t in ids]
 

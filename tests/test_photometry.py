@@ -355,7 +355,7 @@ def test_cutouts_of_nothing():
 
 
 def test_bright_sources_are_followed_to_where_they_are(rng):
-    """With a catalogue 3 arcsec off, sources of SNR 400 leave under 6 sigma beside them; at the catalogue's place over 10."""
+    """With a catalogue 3 arcsec off, sources of SNR 400 leave under 6 sigma beside them, not over 10."""
     y, x = np.array([60.3, 140.7]), np.array([70.2, 120.4])
     skymap, catalog = make_sky((200, 200), y, x, np.full(2, 400.0), rng)
     ra, dec = geometry.offset_position(catalog["ra_deg"], catalog["dec_deg"], 3.0, 0.0)

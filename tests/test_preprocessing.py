@@ -91,7 +91,9 @@ def test_filtered_maps_pass_with_their_noise_as_template(quiet):
     np.testing.assert_allclose(again.rho, quiet.rho)
     middle, centre = again.template.values.shape[1] // 2, quiet.template.values.shape[1] // 2
     theirs = quiet.template.values[0, centre - 4 : centre + 5, centre - 4 : centre + 5]
-    np.testing.assert_allclose(again.template.values[0, middle - 4 : middle + 5, middle - 4 : middle + 5], theirs, atol=0.08)
+    np.testing.assert_allclose(
+        again.template.values[0, middle - 4 : middle + 5, middle - 4 : middle + 5], theirs, atol=0.08
+    )
 
 
 @pytest.mark.parametrize("model", ["white", "power_law"])

@@ -22,6 +22,7 @@ MERGES = {"confirm_candidates", "merge_catalogs", "build_lightcurves", "export_c
 MERGES |= {"check_maps"}
 FIRST, SECOND, THIRD = "solat_i1_f090_1760100000", "solat_i3_f090_1760100600", "solat_i1_f090_1760186400"
 KINDS = {"map_path": "map.fits", "weight_path": "ivar.fits", "time_path": "time.fits", "info_path": "info.hdf"}
+SIMULATED = [f"results/simulated/{name}_map.fits" for name in (FIRST, SECOND, THIRD)] + [f"results/sifted/{FIRST}.h5"]
 OBJECTS = """name,class,ra_offset_arcmin,dec_offset_arcmin,peak_mjy,peak_h,rise_h,decay_h
 flash,transient,10,-12,400,0.2,1,4
 """
@@ -43,7 +44,7 @@ ephemerides: {tables: [given/ephemeris.csv]}
 
 def snakemake(folder, *arguments, config="test.yaml"):
     """Finished process of ``snakemake`` run in a folder, its output in ``stdout``."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", config, *arguments]
+    command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", config]
     environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600
@@ -95,7 +96,7 @@ def maps_table(folder):
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory):
-    """A copy of the code with three simulated maps, run to the end."""
+    """A copy of the code with three simulated maps, one of them run through its stages."""
     folder = tmp_path_factory.mktemp("simulated") / "run"
     folder.mkdir()
     for name in CODE:
@@ -105,7 +106,7 @@ def simulated(tmp_path_factory):
     (folder / "objects.csv").write_text(OBJECTS)
     (folder / "test.yaml").write_text(CONFIG)
     mapindex.write_map_table(folder / "maps.csv", [row(name, "results/simulated") for name in (FIRST, SECOND, THIRD)])
-    done = snakemake(folder)
+    done = snakemake(folder, *SIMULATED)
     assert done.returncode == 0, done.stdout
     return folder
 
@@ -200,9 +201,9 @@ def test_report_of_snakemake_works(run):
 
 
 def test_nothing_changed_runs_nothing(given, simulated):
-    """After a run there is nothing to do, with files from outside and with simulated ones."""
+    """After a run there is nothing to do, be the maps from outside or simulated."""
     assert planned(given) == set()
-    assert planned(simulated) == set()
+    assert planned(simulated, *SIMULATED) == set()
 
 
 def test_new_map_bytes_run_that_map(run):
@@ -456,7 +457,7 @@ def test_mistake_stops_before_the_first_job(run, config, message):
             r"missing columns \['weight_path'\]",
         ),
         (lambda lines: [*lines, lines[1]], rf"line 5: map_id '{FIRST}' is also at .*line 2"),
-        (lambda lines: lines[:1], r"maps\.csv: no maps"),
+        (lambda lines: lines[:1], r"maps\.csv: 0 maps"),
     ],
 )
 def test_faulty_map_table_stops_before_the_first_job(run, change, message):
