@@ -194,3 +194,15 @@ def test_catalogue_of_the_nights():
     """The catalogue beside the depth-1 maps is read whole."""
     found = sources.read_catalog(DATA / "nights" / "catalog.csv", OPTIONS)
     assert len(found) == 94 and found["flux_mjy"].between(1, 1e4).all() and found["source_id"].is_unique
+
+
+def test_catalogue_in_a_band_keeps_all_but_the_fluxes():
+    """Scaled from 90 to 180 GHz at the default index -1, fluxes and errors halve; names and positions stay."""
+    row = {"source_id": ["a"], "source_name": ["A"], "ra_deg": [1.0], "dec_deg": [2.0], "flux_mjy": [50.0]}
+    row |= {"flux_err_mjy": [5.0], "spectral_index": [np.nan], "pos_err_arcsec": [1.5]}
+    catalog = tables.make("catalog", row)
+    found = sources.in_band(catalog, 180.0, {"freq_ghz": 90.0, "spectral_index": -1.0})
+    assert found[["flux_mjy", "flux_err_mjy"]].to_numpy().tolist() == [[25.0, 2.5]]
+    kept = [name for name in catalog if not name.startswith("flux")]
+    assert found[kept].equals(catalog[kept])
+    assert catalog["flux_mjy"].tolist() == [50.0]

@@ -1,0 +1,474 @@
+"""Injection and recovery: what the stages find of sources of known flux in a map, and what theory says they would.
+
+Sources are painted into copies of a map as it was given, at positions between the pixels where nothing else is
+known, few enough at a time to leave its noise alone. Each copy goes through the same stages as the map itself. The
+map's pointing model counts as exact, since the sources are put where it says.
+"""
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from sotrplib import (
+    beams,
+    crossmatch,
+    detection,
+    geometry,
+    masks,
+    matched_filter,
+    photometry,
+    positions,
+    preprocessing,
+    revisits,
+    skies,
+    subtraction,
+    tables,
+)
+from sotrplib import pointing as pointings
+from sotrplib import template as templates
+from sotrplib.maps import MapError
+
+log = logging.getLogger(__name__)
+
+FINDERS = {"peaks": detection.find_peaks, "segments": detection.find_segments}
+RADEC = ["ra_deg", "dec_deg"]
+_DRAWN_PER_PLACE = 20  # positions drawn for each one wanted, most of which may be taken
+_NODES = np.linspace(-8, 8, 321)  # of integrals over a unit normal
+_EXPONENTIAL = np.polynomial.laguerre.laggauss(16)
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A map and what the stages made of it.
+
+    ``given`` is the map as read (:class:`maps.InputMap`), ``beam`` its beam, ``sky_map`` the same map filtered,
+    ``catalog`` the known sources with fluxes in its band (table ``catalog``), ``pointing`` its pointing model and
+    ``detections`` what was found in it (table ``detections``).
+    """
+
+    given: object
+    beam: object
+    sky_map: object
+    catalog: pd.DataFrame
+    pointing: object
+    detections: pd.DataFrame
+
+
+class Recovery(NamedTuple):
+    """Tables ``injections``, ``recovery`` and ``false_alarms``, and numbers of the whole (dict)."""
+
+    injections: pd.DataFrame
+    recovery: pd.DataFrame
+    false_alarms: pd.DataFrame
+    numbers: dict
+
+
+# ---- theory ----------------------------------------------------------------------------------------------------------
+
+
+def completeness(snr, threshold):
+    """Probability that a search finds a source in Gaussian noise.
+
+    Parameters
+    ----------
+    snr : float or array
+        True SNR S >= 0: flux over the error of the forced flux.
+    threshold : float
+        Lowest peak T that counts.
+
+    Returns
+    -------
+    float or array
+
+    Notes
+    -----
+    At the true position s = S + z, z a unit normal. The peak near it exceeds s^2 by a chi-square of two degrees of
+    freedom, one for each coordinate, so C(S) = integral phi(z) p(S + z) dz, p(s) = exp(-(T^2 - s^2) / 2) for
+    0 <= s < T and 1 above (:func:`reaches`). This is Q(T - S) + (phi(T - S) - phi(T) exp(-S^2 / 2)) / S.
+    """
+    from scipy.stats import norm
+
+    snr = np.asarray(snr, float)
+    safe = np.maximum(snr, 1e-6)
+    lifted = (norm.pdf(threshold - safe) - norm.pdf(threshold) * np.exp(-(safe**2) / 2)) / safe
+    return norm.sf(threshold - snr) + lifted
+
+
+def reaches(s, threshold):
+    """Probability that the peak of a source reaches ``threshold`` where s at its true position (array) is known."""
+    s = np.clip(s, 0, threshold)
+    return np.exp((s**2 - threshold**2) / 2)
+
+
+def detected_snr(snr, threshold):
+    """Mean SNR, sqrt(peak^2 - 2), of the sources of true SNR ``snr`` (array) whose peak reaches ``threshold``.
+
+    Near the threshold it is above the true SNR: only those are seen that noise has lifted (see :func:`completeness`).
+    """
+    nodes, weights = _EXPONENTIAL
+    s = np.maximum(np.asarray(snr, float)[..., None] + _NODES, 0)
+    missing = np.maximum(threshold**2 - s**2, 0)
+    weight = np.exp(-(_NODES**2 + missing) / 2) * (s > 0)
+    mean = np.sqrt(np.maximum((s**2 + missing - 2)[..., None] + 2 * nodes, 0)) @ weights
+    return np.sum(weight * mean, axis=-1) / np.sum(weight, axis=-1)
+
+
+def expected_false_alarms(sky_map, threshold):
+    """Peaks above a threshold that Gaussian noise makes on the unmasked pixels of a map.
+
+    The Euler characteristic of a smooth field with covariance A: a pixel holds det(M)^1/2 u exp(-u^2 / 2) /
+    (2 pi)^3/2 peaks above u, M = -grad grad A(0) per pixel squared.
+    """
+    curvature = positions.pixel_curvature(sky_map.template, np.arange(sky_map.mask.shape[0]))
+    per_pixel = np.sqrt(np.linalg.det(curvature)) * threshold * np.exp(-(threshold**2) / 2) / (2 * np.pi) ** 1.5
+    return float(per_pixel @ np.count_nonzero(sky_map.mask == 0, axis=1))
+
+
+# ---- the measurement -------------------------------------------------------------------------------------------------
+
+
+def measure(scene, sections, seed):
+    """Inject sources into copies of a map and recover them.
+
+    Parameters
+    ----------
+    scene : Scene
+    sections : mapping
+        Sections ``measure_recovery``, ``preprocess_map``, ``forced_photometry`` and ``find_sources`` of the
+        configuration.
+    seed : int
+        With the map_id it decides all positions.
+
+    Returns
+    -------
+    Recovery
+        ``numbers``: n_copies, n_per_copy, and flux_err_ratio, the median flux error of the copies over that of the
+        map, above 1 where the injected sources themselves have raised the noise.
+
+    Raises
+    ------
+    maps.MapError
+        If there is no room for a source.
+    """
+    exact = {"covariance": np.zeros_like(scene.pointing.covariance), "scatter_arcsec": 0.0}
+    scene = dataclasses.replace(scene, pointing=dataclasses.replace(scene.pointing, **exact))
+    options = sections["measure_recovery"]
+    drawn = draw_injections(scene, options, seed)
+    parts, ratios = zip(*(recover(scene, rows, sections) for _, rows in drawn.groupby("realisation")), strict=True)
+    injections = tables.make("injections", pd.concat(parts))
+    numbers = {"n_copies": len(parts), "n_per_copy": len(drawn) / len(parts), "flux_err_ratio": float(np.mean(ratios))}
+    levels = summarize(injections, options["level_unit"], sections["find_sources"]["snr_min"])
+    return Recovery(injections, levels, count_false_alarms(scene, sections), numbers)
+
+
+def draw_injections(scene, options, seed):
+    """Positions and fluxes of all injected sources.
+
+    Parameters
+    ----------
+    scene : Scene
+    options : mapping
+        Section ``measure_recovery`` of the configuration.
+    seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns injection_id, realisation, level, ra_deg, dec_deg, true_flux_mjy and true_snr; ``n_per_level`` rows for
+        each of the ``levels``, in as many realisations as it takes to keep them apart.
+    """
+    sky_map = scene.sky_map
+    copies = _draw_copies(scene, options, seed)
+    ra, dec = np.concatenate(copies, axis=1)
+    level = np.resize(np.asarray(options["levels"], float), len(ra))
+    place = photometry.expected_positions(sky_map, ra, dec, scene.pointing)
+    error = templates.read_at(sky_map.rho, sky_map.kappa, place.y, place.x, sky_map.template)[1] ** -0.5
+    flux = level * (error if options["level_unit"] == "snr" else 1)
+    realisation = np.repeat(np.arange(len(copies)), [len(copy[0]) for copy in copies])
+    columns = {"injection_id": np.arange(len(ra)), "realisation": realisation, "level": level}
+    return pd.DataFrame(columns | {"ra_deg": ra, "dec_deg": dec, "true_flux_mjy": flux, "true_snr": flux / error})
+
+
+def _draw_copies(scene, options, seed):
+    """Positions (ra_deg, dec_deg) for each copy of the map, until there are enough of all levels."""
+    sky_map = scene.sky_map
+    width = _width_arcmin(sky_map)
+    good = sky_map.mask == 0
+    good &= ~masks.edge_mask(good, sky_map.wcs, options["edge_arcmin"])
+    area = 3600 * geometry.area_deg2(good.shape, sky_map.wcs, good)
+    per_copy = max(1, int(area / (options["fwhm2_per_source"] * width**2)))
+    left, copies = options["n_per_level"] * len(options["levels"]), []
+    while left:
+        rng = skies.rng_for(seed, sky_map.info.map_id, "recovery", len(copies))
+        copies.append(draw_positions(scene, good, min(per_copy, left), options["separation_fwhm"] * width, rng))
+        left -= len(copies[-1][0])
+    log.info("%d copies with %d sources each, %.2f arcmin wide", len(copies), per_copy, width)
+    return copies
+
+
+def draw_positions(scene, good, count, separation_arcmin, rng):
+    """Up to ``count`` true positions (ra_deg, dec_deg), uniform over good pixels and between them.
+
+    None is closer than ``separation_arcmin`` to another, to a known source or to a detection.
+    """
+    sky_map = scene.sky_map
+    area = np.count_nonzero(good, axis=1) * geometry.pixel_area_sr(good.shape, sky_map.wcs)
+    if not area.any():
+        raise MapError(_no_room(scene, "every pixel is masked or near an edge: lower measure_recovery.edge_arcmin"))
+    row = rng.choice(len(area), _DRAWN_PER_PLACE * count, p=area / area.sum())
+    column = np.array([rng.choice(np.flatnonzero(good[i])) for i in row])
+    y, x = np.stack([row, column]) + rng.uniform(-0.5, 0.5, (2, len(row)))
+    ra, dec = geometry.pix2sky(sky_map.wcs, y, x)
+    dra, ddec, *_ = pointings.evaluate(scene.pointing, ra, dec)
+    ra, dec = geometry.offset_position(ra, dec, -dra, -ddec)
+    taken = [np.concatenate([table[name] for table in (scene.catalog, scene.detections)]) for name in RADEC]
+    free = crossmatch.nearest(ra, dec, *taken, 60 * separation_arcmin)[0] < 0
+    ra, dec = ra[free], dec[free]
+    i, j, _ = crossmatch.match(ra, dec, ra, dec, 60 * separation_arcmin)
+    apart = positions.keep_highest(-np.arange(len(ra)), i[i != j], j[i != j])
+    if not apart.any():
+        raise MapError(_no_room(scene, "known sources are everywhere: lower measure_recovery.separation_fwhm"))
+    return ra[apart][:count], dec[apart][:count]
+
+
+def recover(scene, rows, sections):
+    """Inject the sources of one realisation and measure them.
+
+    Parameters
+    ----------
+    scene : Scene
+    rows : pandas.DataFrame
+        Of :func:`draw_injections`.
+    sections : mapping
+        As for :func:`measure`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Table ``injections``.
+    float
+        Median flux error of the copy over that of the map.
+    """
+    place = photometry.expected_positions(scene.sky_map, rows["ra_deg"], rows["dec_deg"], scene.pointing)
+    given = inject(scene, place, rows["true_flux_mjy"].to_numpy(), sections["preprocess_map"]["pixel_window"])
+    galaxy = (scene.sky_map.mask & tables.MASK_BITS["GALAXY"]) > 0
+    sky_map = preprocessing.preprocess(given, scene.beam, sections["preprocess_map"], galaxy=galaxy)
+    columns = _forced_columns(scene, sky_map, rows, sections["forced_photometry"])
+    unknown = _without_known(scene, sky_map, sections["forced_photometry"])
+    detections = _find(sky_map, unknown.rho, sections["find_sources"], scene)
+    radius = sections["measure_recovery"]["match_fwhm"] * _width_arcmin(sky_map)
+    columns |= _detected_columns(rows, detections, radius)
+    good = (sky_map.mask == 0) & (scene.sky_map.mask == 0)
+    ratio = np.median(scene.sky_map.kappa[good] / sky_map.kappa[good]) ** 0.5
+    return tables.make("injections", columns | {name: rows[name].to_numpy() for name in rows}), ratio
+
+
+def inject(scene, place, flux_mjy, pixel_window=True):
+    """Copy of a map as given with point sources added.
+
+    Parameters
+    ----------
+    scene : Scene
+    place : photometry.Expected
+        Where the sources are in the map.
+    flux_mjy : array (n,)
+    pixel_window : bool, default True
+        Whether pixels hold the mean over their area.
+
+    Returns
+    -------
+    maps.InputMap
+        Sources have the beam at their distance on the sky. In a map that came filtered they have the template found
+        for it. Under the discs of planets the map is unobserved, as the filter makes it.
+    """
+    given, sky_map, lit = scene.given, scene.sky_map, flux_mjy != 0
+    y, x, ra, dec, flux = (values[lit] for values in (*place[:4], flux_mjy))
+    planet = (sky_map.mask & tables.MASK_BITS["PLANET"]) > 0
+    weight = np.where(planet, np.float32(0), given.weight)
+    shape = weight.shape
+    if given.form != "intensity_ivar":
+        added = subtraction.model_rho(shape, y, x, flux, weight, sky_map.template)
+    elif pixel_window:
+        added = skies.paint_point_sources(shape, given.wcs, ra, dec, flux, scene.beam)
+    else:
+        added = _paint_points(given, (y, x, flux), scene.beam)
+    return dataclasses.replace(given, signal=np.where(weight > 0, given.signal + added, 0), weight=weight)
+
+
+def summarize(injections, level_unit, threshold):
+    """Completeness, biases and pulls by flux level.
+
+    Parameters
+    ----------
+    injections : pandas.DataFrame
+        Table ``injections``.
+    level_unit : str
+        Of the levels: snr or mjy.
+    threshold : float
+        Of the search, in SNR.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Table ``recovery``, a row for each level.
+    """
+    rows = [_summarize_level(rows, threshold) for _, rows in injections.groupby("level")]
+    return tables.make("recovery", {name: [row[name] for row in rows] for name in rows[0]} | {"level_unit": level_unit})
+
+
+def count_false_alarms(scene, sections):
+    """What a search finds in the map and in its negative, without injections.
+
+    Noise is as often negative as positive, sources are not. Sources that are (clusters seen by the
+    Sunyaev-Zeldovich effect) are counted as false alarms.
+
+    Parameters
+    ----------
+    scene : Scene
+    sections : mapping
+        As for :func:`measure`; the thresholds are ``false_alarm_snr`` and that of the search itself.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Table ``false_alarms``, a row for each threshold.
+    """
+    sky_map, options = scene.sky_map, sections["find_sources"]
+    unknown = _without_known(scene, sky_map, sections["forced_photometry"])
+    place = photometry.expected_positions(sky_map, *(scene.detections[name] for name in RADEC), scene.pointing)
+    sources = place.y, place.x, scene.detections["flux_mjy"]
+    noise = subtraction.subtract_sources(unknown.rho, sky_map.kappa, *sources, sky_map.template)
+    negative = dataclasses.replace(sky_map, rho=-sky_map.rho)
+    rows = []
+    for snr_min in sorted({options["snr_min"], *sections["measure_recovery"]["false_alarm_snr"]}):
+        lowered = {**options, "snr_min": snr_min}
+        n_found = len(_find(sky_map, unknown.rho, lowered, scene))
+        n_negative = len(_find(negative, -noise, lowered, scene))
+        expected = expected_false_alarms(sky_map, snr_min)
+        rows.append((snr_min, n_found, n_negative, expected, *_purity(n_found, n_negative)))
+    return tables.make("false_alarms", dict(zip(tables.column_names("false_alarms"), np.transpose(rows), strict=True)))
+
+
+# ---- one copy of the map ---------------------------------------------------------------------------------------------
+
+
+def _paint_points(given, sources, beam):
+    """Map of sources (y, x, flux) whose pixels hold the sky at their centres."""
+    shape = given.signal.shape
+    pixels = preprocessing.map_pixels(shape, given.wcs)
+    beam_ell = preprocessing.ELL, beams.beam_transform(beam, preprocessing.ELL)
+    bands, bright = matched_filter.plan_bands(shape, pixels), preprocessing.Bright(*sources, sources[2])
+    return preprocessing.paint_sources(shape, pixels, bands, beam_ell, bright, pixel_window=False)
+
+
+def _without_known(scene, sky_map, options):
+    known = photometry.forced_photometry(sky_map, scene.catalog, scene.pointing, options)
+    return revisits.without_known(sky_map, known, scene.pointing)
+
+
+def _find(sky_map, rho, options, scene):
+    return FINDERS[options["finder"]](sky_map, rho, options, scene.pointing)
+
+
+def _forced_columns(scene, sky_map, rows, options):
+    """Forced photometry of the injected sources, measured as if they were in the catalogue."""
+    bright = scene.catalog[~(scene.catalog["flux_mjy"] < options["flux_min_mjy"])]
+    names = [f"injected {k}" for k in rows["injection_id"]]
+    own = {"source_id": names, "source_name": names, "flux_mjy": rows["true_flux_mjy"].to_numpy()}
+    own |= {name: rows[name].to_numpy() for name in RADEC} | {"spectral_index": np.nan}
+    injected = tables.make("catalog", own | {"flux_err_mjy": 0.0, "pos_err_arcsec": 0.0})
+    free = {**options, "flux_min_mjy": -np.inf}
+    forced = photometry.forced_photometry(sky_map, pd.concat([bright, injected]), scene.pointing, free)
+    forced = forced.set_index("source_id").loc[names]
+    flux, error = forced["flux_mjy"].to_numpy(), forced["flux_err_mjy"].to_numpy()
+    columns = {"forced_flux_mjy": flux, "forced_flux_err_mjy": error, "forced_flags": forced["flags"].to_numpy()}
+    return columns | {"forced_pull": (flux - rows["true_flux_mjy"].to_numpy()) / error}
+
+
+def _detected_columns(rows, detections, radius_arcmin):
+    """The detection nearest each injected source, if it is within the radius."""
+    true, flux = [rows[name].to_numpy() for name in RADEC], rows["true_flux_mjy"].to_numpy()
+    nearest, _ = crossmatch.nearest(*true, *(detections[name] for name in RADEC), 60 * radius_arcmin)
+    near = detections.reindex(nearest)  # -1 gives a row of NaN
+    columns = {f"detected_{name}": near[name].to_numpy() for name in ("flux_mjy", "flux_err_mjy", "snr")}
+    columns["detected_pull"] = (columns["detected_flux_mjy"] - flux) / columns["detected_flux_err_mjy"]
+    offsets = geometry.tangent_offsets(*(near[name].to_numpy() for name in RADEC), *true)
+    for axis, offset in zip(("ra", "dec"), offsets, strict=True):
+        columns[f"{axis}_offset_arcsec"] = offset
+        columns[f"{axis}_pull"] = offset / near[f"{axis}_err_arcsec"].to_numpy()
+    return columns | {"found": nearest >= 0, "detected_flags": near["flags"].fillna(0).to_numpy()}
+
+
+def _width_arcmin(sky_map):
+    """Width of a source in the middle of a map."""
+    return templates.fwhm_arcmin(sky_map.template, sky_map.mask.shape[0] // 2)
+
+
+def _no_room(scene, cause):
+    return f"{scene.sky_map.info.map_id}: no room to inject a source, {cause}"
+
+
+# ---- numbers of a level ----------------------------------------------------------------------------------------------
+
+
+def _summarize_level(rows, threshold):
+    """Row of the table ``recovery`` as a dict, its unit apart."""
+    found, snr = rows[rows["found"]], rows["true_snr"].to_numpy()
+    n, k = len(rows), len(found)
+    counts = {"level": rows["level"].iloc[0], "n_injected": n, "n_found": k, "true_snr": snr.mean()}
+    counts |= {"completeness": k / n, "completeness_err": np.sqrt((k + 1) * (n - k + 1) / (n + 3)) / (n + 2)}
+    counts["completeness_theory"] = completeness(snr, threshold).mean()
+    measured = rows["forced_flux_mjy"].to_numpy() / rows["forced_flux_err_mjy"].to_numpy()
+    counts["completeness_forced"] = reaches(measured[np.isfinite(measured)], threshold).mean()
+    forced, detected = (_flux_numbers(part, name) for part, name in ((rows, "forced"), (found, "detected")))
+    seen = found["true_snr"].to_numpy()
+    lifted = _ratio(np.sum(seen * (detected_snr(seen, threshold) - seen)), np.sum(seen**2))
+    return counts | forced | detected | {"detected_bias_theory": lifted} | _position_numbers(found)
+
+
+def _flux_numbers(rows, kind):
+    """Bias of the flux as a fraction, weighted by the inverse square of its error, and mean and scatter of its pull."""
+    rows = rows[np.isfinite(rows[f"{kind}_pull"])]
+    pull, truth = rows[f"{kind}_pull"].to_numpy(), rows["true_flux_mjy"] / rows[f"{kind}_flux_err_mjy"]
+    weight = np.sum(truth**2)
+    return {
+        f"{kind}_bias": _ratio(np.sum(truth * pull), weight),
+        f"{kind}_bias_err": _ratio(_std(pull), np.sqrt(weight)),
+        f"{kind}_pull_mean": _ratio(pull.sum(), len(pull)),
+        f"{kind}_pull_sd": _std(pull),
+    }
+
+
+def _position_numbers(found):
+    offset = found[["ra_offset_arcsec", "dec_offset_arcsec"]].to_numpy()
+    pull = found[["ra_pull", "dec_pull"]].to_numpy()
+    return {
+        "position_rms_arcsec": _rms(offset),
+        "position_err_arcsec": _rms(offset / pull),
+        "position_pull_sd": _rms(pull),
+    }
+
+
+def _purity(n_found, n_negative):
+    """Part of the detections that is no noise, at least 0, and its Poisson error."""
+    if not n_found:
+        return np.nan, np.nan
+    share = n_negative / n_found
+    return max(0.0, 1 - share), np.sqrt(max(n_negative, 1) * (1 + share)) / n_found
+
+
+def _ratio(numerator, denominator):
+    return numerator / denominator if denominator else np.nan
+
+
+def _std(values):
+    return np.std(values, ddof=1) if len(values) > 1 else np.nan
+
+
+def _rms(values):
+    values = values[np.isfinite(values)]
+    return np.sqrt(np.mean(values**2)) if len(values) else np.nan
