@@ -146,7 +146,7 @@ def taper(observed, width_pix, aspect=1.0):
     if cell == 1:
         return weight
     rows, columns = ((np.arange(n) + 0.5) / cell - 0.5 for n in observed.shape)
-    weight = _interpolate(_interpolate(weight, rows).T, columns).T
+    weight = _interpolate(np.ascontiguousarray(_interpolate(weight.T, columns).T), rows)
     return np.where(observed, weight, np.float32(0))
 
 

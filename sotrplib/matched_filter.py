@@ -18,13 +18,13 @@ from dataclasses import dataclass
 import ducc0
 import numpy as np
 
+from sotrplib import inpainting
 from sotrplib import noise as noise_models
 from sotrplib.template import Template
 
-PAD = 80  # pixels of smooth continuation around a band, so that its sides do not meet
+PAD = 48  # pixels of smooth continuation around a band, so that its sides do not meet
 _HALF_MIN, _HALF_MAX = 40, 160  # pixels from the centre of a template to its edge
 _HALF_FWHM = 10  # the same in beam widths
-_GRAIN = 32  # FFT sizes are multiples of this, so that the pyramid of inpainting halves evenly
 
 
 @dataclass(frozen=True)
@@ -105,36 +105,6 @@ def filter_map(signal, ivar, pixels, beam_ell, noise, *, bands, pixel_window=Tru
     return rho, kappa, Template(np.array(templates, np.float32), edges, steps)
 
 
-def inpaint(image, weight):
-    """Fill pixels of zero weight from a pyramid of weighted means (push-pull), periodic over the array.
-
-    Parameters
-    ----------
-    image, weight : ndarray (ny, nx) float32
-        Both sides should be multiples of a power of two; the pyramid stops at an odd side.
-
-    Returns
-    -------
-    ndarray (ny, nx) float32
-        ``image`` where weight > 0, a smooth continuation elsewhere.
-    """
-    if weight.min() > 0:
-        return image
-    if image.shape[0] % 2 or image.shape[1] % 2 or min(image.shape) <= 4:
-        total = float(weight.sum(dtype=np.float64))
-        mean = float(np.sum(image * weight, dtype=np.float64)) / total if total > 0 else 0.0
-        return np.where(weight > 0, image, np.float32(mean))
-    coarse_weight = _sum_blocks(weight)
-    coarse = _sum_blocks(image * weight) / np.maximum(coarse_weight, np.float32(1e-30))
-    return np.where(weight > 0, image, _upsample(inpaint(coarse, coarse_weight)))
-
-
-def fill(image, weight):
-    """:func:`inpaint` for arrays of any size."""
-    shape = tuple(_good_size(n) for n in image.shape)
-    return inpaint(_pad(image, shape), _pad(weight, shape))[: image.shape[0], : image.shape[1]]
-
-
 def template_half(bands, beam_ell):
     """Pixels from the centre of a template to its edge, the same for all bands: ten beam widths within reason."""
     ell, b_ell = beam_ell
@@ -201,13 +171,11 @@ def _cut_patch(spectrum, half):
 def _filter_band(signal, ivar, step_rad, beam_ell, noise, pixel_window):
     """rho and kappa of one band, without the factors of pixel area and response."""
     ny, nx = signal.shape
-    shape = tuple(_good_size(n + PAD) for n in signal.shape)
-    weight = _pad(ivar, shape)
-    padded = inpaint(_pad(signal, shape), weight)
+    shape = tuple(inpainting.good_size(n + PAD) for n in signal.shape)
+    weight = inpainting.pad(ivar, shape)
+    padded = inpainting.inpaint(inpainting.pad(signal, shape), weight)
     ell_y, ell_x = noise_models.frequencies(shape, step_rad)
-    whiten = noise_models.evaluate(noise, ell_y, ell_x)
-    np.sqrt(whiten, out=whiten)
-    np.reciprocal(whiten, out=whiten)
+    whiten = noise_models.evaluate(noise, ell_y, ell_x, power=-0.5)
     kernel = whiten * _beam_grid(ell_y, ell_x, step_rad, beam_ell, pixel_window)
     padded = _convolve(padded, whiten)
     padded *= weight
@@ -219,17 +187,6 @@ def _filter_band(signal, ivar, step_rad, beam_ell, noise, pixel_window):
     return np.where(observed, rho, 0), np.where(observed, np.maximum(kappa, 0), 0)
 
 
-def _good_size(n):
-    """Size of at least n that halves evenly a few times and transforms fast."""
-    return _GRAIN * ducc0.fft.good_size(-(-n // _GRAIN), True)
-
-
-def _pad(image, shape):
-    padded = np.zeros(shape, np.float32)
-    padded[: image.shape[0], : image.shape[1]] = image
-    return padded
-
-
 def _observed_columns(ivar):
     """Slice of the columns that hold any data, or None."""
     found = np.flatnonzero(ivar.any(axis=0))
@@ -238,8 +195,7 @@ def _observed_columns(ivar):
 
 def _beam_grid(ell_y, ell_x, step_rad, beam_ell, pixel_window, window_ell_x=None):
     """Beam times pixel window on a grid of multipoles; ``window_ell_x``: the x frequencies the window is taken at."""
-    radius = np.hypot(ell_y[:, None], ell_x[None, :])
-    beam = noise_models.interpolate_radial(radius, *beam_ell)
+    beam = noise_models.radial_grid(ell_y, ell_x, *beam_ell)
     if pixel_window:
         window_ell_x = ell_x if window_ell_x is None else window_ell_x
         beam *= np.sinc(ell_y * step_rad[0] / (2 * np.pi)).astype(np.float32)[:, None]
@@ -266,20 +222,3 @@ def _rfft(image):
 
 def _irfft(spectrum, shape):
     return ducc0.fft.c2r(spectrum, lastsize=shape[1], inorm=2, forward=False, nthreads=0)
-
-
-def _sum_blocks(image):
-    rows = image[0::2] + image[1::2]
-    return rows[:, 0::2] + rows[:, 1::2]
-
-
-def _upsample(coarse):
-    """Twice the size by bilinear interpolation between cell centres, periodic."""
-    return _upsample_rows(_upsample_rows(coarse).T).T
-
-
-def _upsample_rows(coarse):
-    fine = np.empty((2 * coarse.shape[0], coarse.shape[1]), np.float32)
-    fine[0::2] = np.float32(0.75) * coarse + np.float32(0.25) * np.roll(coarse, 1, axis=0)
-    fine[1::2] = np.float32(0.75) * coarse + np.float32(0.25) * np.roll(coarse, -1, axis=0)
-    return fine

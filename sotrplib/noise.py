@@ -54,25 +54,47 @@ def frequencies(shape, step_rad):
     return ell_y.astype(np.float32), ell_x.astype(np.float32)
 
 
-def evaluate(model, ell_y, ell_x):
-    """Power C on the grid of ell_y (ny,) by ell_x (nx,), shape (ny, nx), float32."""
-    radius = np.hypot(ell_y[:, None], ell_x[None, :])
-    log_power = interpolate_radial(radius, model.ell, np.log(model.power))
+def evaluate(model, ell_y, ell_x, *, power=1.0):
+    """C**power on the grid of ell_y (ny,) by ell_x (nx,), shape (ny, nx), float32."""
+    log_power = radial_grid(ell_y, ell_x, model.ell, np.log(model.power))
     half = model.log_ratio.shape[0] // 2
     rows = _linear_weights(ell_y / model.block_ell + half, model.log_ratio.shape[0])
     cols = _linear_weights(np.abs(ell_x) / model.block_ell, model.log_ratio.shape[1])
     log_power += (rows @ model.log_ratio.astype(np.float32)) @ cols.T
+    log_power *= np.float32(power)
     return np.exp(log_power, out=log_power)
 
 
-def interpolate_radial(radius, ell, values, steps=16384):
-    """Linear interpolation of ``values`` (given at ``ell``) at every ``radius``, by a uniform table."""
+def radial_grid(ell_y, ell_x, ell, values, steps=16384):
+    """Function of |ell|, given by ``values`` at ``ell``, on the grid of ell_y (ny,) by ell_x (nx,), float32.
+
+    By a uniform table with linear interpolation. Where ell_y has the order of a Fourier transform, -ell_y is
+    copied from ell_y.
+    """
+    unique = _unique_rows(ell_y)
+    radius = np.hypot(ell_y[:unique, None], ell_x[None, :], dtype=np.float32)
     top = float(radius.max()) or 1.0
     table = np.interp(np.linspace(0, top, steps + 2), ell, values).astype(np.float32)
-    position = radius * np.float32(steps / top)
-    index = position.astype(np.int32)
-    position -= index
-    return table[index] + position * (table[index + 1] - table[index])
+    radius *= np.float32(steps / top)
+    index = radius.astype(np.int32)
+    radius -= index
+    result = np.empty((len(ell_y), len(ell_x)), np.float32)
+    np.multiply(radius, np.diff(table)[index], out=result[:unique])
+    result[:unique] += table[index]
+    return _mirror(result, unique)
+
+
+def _unique_rows(ell_y):
+    """Number of first rows that the others mirror: n // 2 + 1 in the order of a Fourier transform, else all."""
+    n = len(ell_y)
+    half = n // 2 + 1
+    return half if n > 2 and np.array_equal(ell_y[half:], -ell_y[1 : n - half + 1][::-1]) else n
+
+
+def _mirror(grid, unique):
+    """The grid with its rows from ``unique`` on copied from the first ones (ell_y -> -ell_y)."""
+    grid[unique:] = grid[1 : len(grid) - unique + 1][::-1]
+    return grid
 
 
 def estimate(whitened, taper, step_rad, *, ring_ell=40.0, ring_modes=100, block_modes=50):
@@ -107,12 +129,11 @@ def estimate(whitened, taper, step_rad, *, ring_ell=40.0, ring_modes=100, block_
     power = np.abs(ducc0.fft.r2c(padded, nthreads=0)) ** 2 / np.float32(norm)
     effective = norm**2 / float(np.sum(taper.astype(np.float64) ** 4)) / padded.size
     ell_y, ell_x = frequencies(padded.shape, step_rad)
-    radius = np.hypot(ell_y[:, None], ell_x[None, :])
-    ell, radial = _ring_means(radius, power, ring_ell, ring_modes / effective)
+    ell, radial = _ring_means(ell_y, ell_x, power, ring_ell, ring_modes / effective)
     solid_angle = effective * padded.size * step_rad[0] * step_rad[1]
     block_ell = max(2 * np.pi * np.sqrt(block_modes / solid_angle), _BLOCK_MIN_ELL)
     block_modes = solid_angle * (block_ell / (2 * np.pi)) ** 2
-    power /= np.exp(interpolate_radial(radius, ell, np.log(radial)))
+    power *= np.exp(radial_grid(ell_y, ell_x, ell, -np.log(radial)))
     return NoiseModel(ell, radial, _block_log_means(power, ell_y, ell_x, block_ell, block_modes), block_ell)
 
 
@@ -123,12 +144,19 @@ def _pad_to_good_size(image):
     return padded
 
 
-def _ring_means(radius, power, width, n_modes):
-    """Mean power and mean radius in rings, merged outward until each holds ``n_modes`` bins of the half plane."""
-    index = (radius * np.float32(1 / width)).astype(np.int32).ravel()
-    sums = [np.bincount(index, weights=values) for values in (None, radius.ravel(), power.ravel())]
-    starts = _ring_starts(sums[0], n_modes)
-    count, radii, total = (np.add.reduceat(values, starts) for values in sums)
+def _ring_means(ell_y, ell_x, power, width, n_modes):
+    """Mean multipole and mean power in rings, merged outward until each holds ``n_modes`` bins of the half plane."""
+    unique = _unique_rows(ell_y)
+    folded = power[:unique].copy()
+    folded[1 : len(power) - unique + 1] += power[unique:][::-1]
+    counts = np.full((unique, 1), 2.0)
+    counts[[0, -1]] = 1
+    index = (np.hypot(ell_y[:unique, None], ell_x) * np.float32(1 / width)).astype(np.int32).ravel()
+    sums = np.bincount(index, weights=folded.ravel())
+    count = np.bincount(index, weights=np.broadcast_to(counts, folded.shape).ravel())
+    starts = _ring_starts(count, n_modes)
+    radii = (np.arange(len(count)) + 0.5) * width * count
+    count, radii, total = (np.add.reduceat(values, starts) for values in (count, radii, sums))
     good = total > 0
     return radii[good] / count[good], total[good] / count[good]
 
@@ -148,14 +176,15 @@ def _ring_starts(counts, enough):
 def _block_log_means(ratio, ell_y, ell_x, block_ell, block_modes):
     half = int(np.ceil(np.abs(ell_y).max() / block_ell))
     width = int(np.ceil(ell_x.max() / block_ell)) + 1
+    columns = np.flatnonzero(np.diff(np.rint(ell_x / block_ell), prepend=-1))
     rows = np.rint(ell_y / block_ell).astype(int) + half
-    cols = np.rint(ell_x / block_ell).astype(int)
-    index = (rows[:, None] * width + cols[None, :]).ravel()
-    size = (2 * half + 1) * width
-    counts = np.bincount(index, minlength=size)
-    sums = np.bincount(index, weights=ratio.ravel(), minlength=size)
-    total = _smooth_even(sums.reshape(2 * half + 1, width))
-    weight = _smooth_even(counts.reshape(2 * half + 1, width).astype(float))
+    which = np.zeros((2 * half + 1, len(ell_y)), np.float32)
+    which[rows, np.arange(len(ell_y))] = 1
+    sums, counts = np.zeros((2 * half + 1, width)), np.zeros((2 * half + 1, width))
+    filled = np.rint(ell_x[columns] / block_ell).astype(int)
+    sums[:, filled] = which @ np.add.reduceat(ratio, columns, axis=1)
+    counts[:, filled] = which.sum(axis=1)[:, None] * np.diff(columns, append=len(ell_x))
+    total, weight = _smooth_even(sums), _smooth_even(counts)
     log_ratio = np.log(np.maximum(total / np.maximum(weight, 1), 1e-6))
     return _shrink(log_ratio, _SMOOTHED_VARIANCE / block_modes).astype(np.float32)
 

@@ -13,7 +13,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sotrplib import beams, flatfield, geometry, masks, matched_filter, noise, photometry, positions, subtraction
+from sotrplib import (
+    beams,
+    flatfield,
+    geometry,
+    inpainting,
+    masks,
+    matched_filter,
+    noise,
+    photometry,
+    positions,
+    subtraction,
+)
 from sotrplib.maps import MapError, SkyMap
 from sotrplib.tables import MASK_BITS
 from sotrplib.template import Template, band_of, fwhm_arcmin, gaussian_template, template_from_autocorrelation
@@ -32,6 +43,7 @@ class Bright(NamedTuple):
     snr: np.ndarray
 
 
+_FEWEST_PIXELS = 2500  # with fewer, far from edges, the noise is not measured
 _NO_SOURCES = Bright(*(np.zeros(0) for _ in range(4)))
 
 
@@ -128,34 +140,57 @@ def filter_converged(signal, ivar, pixels, beam_ell, options, *, exclude=None):
     )
     window = options["pixel_window"]
     observed = ivar > 0 if exclude is None else (ivar > 0) & ~exclude
-    residual, trusted, sources = signal, observed, _NO_SOURCES
+    zones = plan_zones(observed, pixels, bands, options)
+    residual, suspect, sources = signal, None, _NO_SOURCES
     passes = options["passes"] if options["noise_model"] == "measured" else 1
     for step in range(passes):
-        models = noise_models(residual, ivar, observed, trusted, pixels, bands, options)
+        models = noise_models(residual, ivar, suspect, zones, options)
         rho_residual, kappa, template = matched_filter.filter_map(
             residual, ivar, pixels, beam_ell, models, bands=bands, pixel_window=window
         )
-        rho = rho_residual + subtraction.model_rho(signal.shape, sources.y, sources.x, sources.flux, kappa, template)
+        rho = _put_back(rho_residual, sources, kappa, template)
         if step + 1 < passes:
             sources = find_bright(rho_residual, rho, kappa, template, sources, options["find_snr"])
             log.info("pass %d: %d sources above %g sigma", step + 1, len(sources.y), options["find_snr"])
             residual = signal - paint_sources(signal.shape, pixels, bands, beam_ell, sources, pixel_window=window)
-            trusted = observed & ~_uncertain(signal.shape, pixels, beam_ell, sources, options["beam_error"])
+            suspect = _uncertain(signal.shape, pixels, beam_ell, sources, options["beam_error"])
     return rho, rho_residual, kappa, template
 
 
-def noise_models(residual, ivar, observed, trusted, pixels, bands, options):
-    """Noise model of every band: the one configured, or measured in zones of ``noise_zone_deg`` of declination."""
+class Zone(NamedTuple):
+    """Rows over which the noise is measured: their bands, pixel size, and the taper of the observed pixels."""
+
+    rows: slice
+    n_bands: int
+    step_rad: tuple
+    taper: np.ndarray
+
+
+def plan_zones(observed, pixels, bands, options):
+    """Zones of about ``noise_zone_deg`` of declination, each of whole bands."""
+    height = (bands[-1].stop - bands[0].start) * float(pixels.dy_rad[0])
+    count = min(len(bands), max(1, round(height / np.radians(options["noise_zone_deg"]))))
+    zones = []
+    for part in np.array_split(np.arange(len(bands)), count):
+        rows, step = slice(bands[part[0]].start, bands[part[-1]].stop), bands[part[len(part) // 2]].step_rad
+        width = np.radians(options["noise_taper_arcmin"] / 60) / step[0]
+        zones.append(Zone(rows, len(part), step, masks.taper(observed[rows], width, aspect=step[1] / step[0])))
+    return zones
+
+
+def noise_models(residual, ivar, suspect, zones, options):
+    """Noise model of every band: the one configured, or measured in its zone.
+
+    ``residual`` is the map without its sources; where it is ``suspect`` (bool, None for nowhere) it is filled in.
+    """
     if options["noise_model"] == "white":
-        return [noise.white()] * len(bands)
+        return [noise.white()] * sum(zone.n_bands for zone in zones)
     if options["noise_model"] == "power_law":
-        return [noise.power_law(options["ell_knee"], options["alpha"])] * len(bands)
+        return [noise.power_law(options["ell_knee"], options["alpha"])] * sum(zone.n_bands for zone in zones)
     models = []
-    for zone in _zones(bands, pixels, np.radians(options["noise_zone_deg"])):
-        rows = slice(zone[0].start, zone[-1].stop)
-        parts = (image[rows] for image in (residual, ivar, observed, trusted))
-        step_rad = zone[len(zone) // 2].step_rad
-        models += [_measure_noise(*parts, step_rad, options["noise_taper_arcmin"])] * len(zone)
+    for zone in zones:
+        doubtful = None if suspect is None else suspect[zone.rows]
+        models += [_measure_noise(residual[zone.rows], ivar[zone.rows], doubtful, zone)] * zone.n_bands
     return models
 
 
@@ -214,10 +249,17 @@ def given_template(rho, kappa, pixels, beam, info, options):
         return gaussian_template(beams.beam_fwhm_arcmin(beam), step, n_rows=rho.shape[0])
 
 
+def _put_back(rho, sources, kappa, template):
+    """rho with the templates of ``sources`` (Bright) added."""
+    if not len(sources.y):
+        return rho
+    return rho + subtraction.model_rho(rho.shape, sources.y, sources.x, sources.flux, kappa, template)
+
+
 def _significance(rho, kappa):
     """rho / sqrt(kappa), NaN where unobserved."""
-    observed = kappa > 0
-    return np.where(observed, rho / np.sqrt(np.where(observed, kappa, 1)), np.nan).astype(np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return rho / np.sqrt(kappa)
 
 
 def _robust_std(snr):
@@ -234,23 +276,15 @@ def _fwhm_pix(template):
     return float(fwhm_arcmin(template, template.row_edges[middle]) / template.step_arcmin[middle][0])
 
 
-def _measure_noise(residual, ivar, observed, trusted, step_rad, taper_arcmin):
+def _measure_noise(residual, ivar, suspect, zone):
     """Noise model of the rows of a zone; white where there is too little of it to measure."""
-    width = np.radians(taper_arcmin / 60) / step_rad[0]
-    taper = masks.taper(observed, width, aspect=step_rad[1] / step_rad[0])
-    if np.count_nonzero(taper > 0.5) < 2500:
-        log.warning("noise: only %d pixels away from edges; white noise assumed", np.count_nonzero(taper > 0.5))
+    n_inside = np.count_nonzero(zone.taper > 0.5)
+    if n_inside < _FEWEST_PIXELS:
+        log.warning("noise: only %d pixels away from edges; white noise assumed", n_inside)
         return noise.white()
-    ivar = np.where(trusted, ivar, 0)
-    whitened = matched_filter.fill(residual, ivar) * np.sqrt(matched_filter.fill(ivar, (ivar > 0).astype(np.float32)))
-    return noise.estimate(whitened, taper, step_rad)
-
-
-def _zones(bands, pixels, height_rad):
-    """Lists of neighbouring bands, each about ``height_rad`` high."""
-    rows = bands[-1].stop - bands[0].start
-    count = max(1, round(rows * float(pixels.dy_rad[0]) / height_rad))
-    return [[bands[i] for i in part] for part in np.array_split(range(len(bands)), min(count, len(bands)))]
+    if suspect is not None and suspect.any():
+        residual = inpainting.fill(residual, np.where(suspect, np.float32(0), ivar))
+    return noise.estimate(residual * np.sqrt(ivar), zone.taper, zone.step_rad)
 
 
 def _uncertain(shape, pixels, beam_ell, sources, beam_error):

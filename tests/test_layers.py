@@ -12,7 +12,17 @@ PACKAGE = ROOT / "sotrplib"
 # From the ground up. A module imports from its own floor and those below it, never from above.
 FLOORS = [
     ["units", "geometry", "tables", "store", "mapindex", "configuration", "provenance"],
-    ["crossmatch", "beams", "interpolation", "autocorrelation", "template", "noise", "flatfield", "skies"],
+    [
+        "crossmatch",
+        "beams",
+        "interpolation",
+        "inpainting",
+        "autocorrelation",
+        "template",
+        "noise",
+        "flatfield",
+        "skies",
+    ],
     [
         "maps",
         "masks",

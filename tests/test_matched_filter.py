@@ -127,17 +127,6 @@ def test_inputs_are_left_alone(rng):
     np.testing.assert_array_equal(ivar, sky.ivar)
 
 
-def test_inpainting_continues_a_plane(rng):
-    """A hole in a gentle slope is filled within the range of its rim; data are untouched."""
-    y, x = np.mgrid[:128, :128]
-    image = (y + x).astype(np.float32)
-    weight = np.ones_like(image)
-    weight[50:60, 50:60] = 0
-    filled = matched_filter.inpaint(image * weight, weight)
-    assert np.abs(filled - image)[50:60, 50:60].max() < 12
-    np.testing.assert_array_equal(filled[weight > 0], image[weight > 0])
-
-
 def test_empty_map_filters_to_nothing():
     """A map with no data gives zeros, not NaN."""
     pixels = skies.pixels_of((64, 64))
