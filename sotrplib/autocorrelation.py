@@ -2,6 +2,8 @@
 
 import numpy as np
 
+_CLEAR = 9.0  # deviations count from this many times the mean square of the scatter on
+
 
 def near_peaks(image, threshold, radius):
     """Pixels within a square of half size ``radius`` around one whose absolute value is above ``threshold``."""
@@ -49,7 +51,11 @@ def correlate(image, good, half):
 
 
 def _smooth(values, step):
-    """Means over rings, plus the deviation from them as far as it exceeds the scatter far out."""
+    """Means over rings, plus the deviation from them where it clearly exceeds the scatter far out.
+
+    The scatter has the correlation length of A itself: what little of it is kept makes false sources around a
+    bright one, at its significance times the scatter.
+    """
     from scipy.ndimage import uniform_filter
 
     half = len(values) // 2
@@ -58,8 +64,8 @@ def _smooth(values, step):
     smooth = _ring_means(values, radius)
     deviation = values - smooth
     scatter = np.var(deviation[radius > 0.75 * half])
-    excess = np.maximum(uniform_filter(deviation**2, 3) - scatter, 0)
-    result = smooth + deviation * excess / np.maximum(excess + scatter, 1e-12)
+    power = uniform_filter(deviation**2, 5)
+    result = smooth + deviation * np.clip(1 - _CLEAR * scatter / np.maximum(power, 1e-12), 0, 1)
     result[half, half] = 1
     return result
 
