@@ -63,7 +63,7 @@ def _smooth(values, step):
     radius = np.hypot(axis[:, None] * step[0], axis * step[1]) / max(step)
     smooth = _ring_means(values, radius)
     deviation = values - smooth
-    scatter = np.var(deviation[radius > 0.75 * half])
+    scatter = np.var(deviation[(radius > 0.75 * half) & (radius <= half)])
     power = uniform_filter(deviation**2, 5)
     result = smooth + deviation * np.clip(1 - _CLEAR * scatter / np.maximum(power, 1e-12), 0, 1)
     result[half, half] = 1
@@ -71,8 +71,8 @@ def _smooth(values, step):
 
 
 def _ring_means(values, radius):
-    """Means in rings half a pixel wide at their mean radius, joined linearly."""
-    rings = np.rint(2 * radius).astype(int).ravel()
+    """Means in rings half a pixel wide at their mean radius, joined linearly; the corners are one ring."""
+    rings = np.minimum(np.rint(2 * radius).astype(int), len(values) - 1).ravel()
     counts = np.bincount(rings)
     used = counts > 0
     means, centres = (np.bincount(rings, part.ravel())[used] / counts[used] for part in (values, radius))
