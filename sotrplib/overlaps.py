@@ -37,8 +37,19 @@ def overlapping_pairs(y, x, height, template, *, limit, contribution):
     smallest = min(limit, contribution / max(float(np.max(height, initial=0)), 1e-3))
     i, j = positions.close_pairs(y, x, positions.reach_pix(template, smallest)).T
     overlap = templates.evaluate_pixels(template, y[i] - y[j], x[i] - x[j], y[i])
-    keep = np.abs(overlap) > np.minimum(limit, contribution / np.maximum(np.maximum(height[i], height[j]), 1e-3))
+    nearby = _largest_nearby(y[i] - y[j], x[i] - x[j], y[i], overlap, template)
+    keep = nearby > np.minimum(limit, contribution / np.maximum(np.maximum(height[i], height[j]), 1e-3))
     return Pairs(i[keep], j[keep], overlap[keep])
+
+
+def _largest_nearby(dy, dx, row, overlap, template):
+    """Largest |A| at separations a pixel shorter, as they are, and a pixel longer.
+
+    Where A crosses zero its slope is steepest: such neighbours add nothing to each other's height, but move each other.
+    """
+    step = 1 / np.maximum(np.hypot(dy, dx), 1)
+    beside = (np.abs(templates.evaluate_pixels(template, dy * f, dx * f, row)) for f in (1 - step, 1 + step))
+    return np.maximum.reduce([np.abs(overlap), *beside])
 
 
 def refine_together(s_image, peaks, template, *, max_shift_pix=2.0):

@@ -78,3 +78,16 @@ def test_errors_far_apart_are_those_of_single_sources():
     alone = np.linalg.inv(positions.pixel_curvature(template, y)) / height[:, None, None] ** 2
     assert covariance[:, 0, 0] == pytest.approx([1, 1], rel=0.01)
     assert covariance[:, 1:, 1:] == pytest.approx(alone, rel=0.02, abs=1e-6)
+
+
+def test_neighbours_where_the_template_crosses_zero_move_each_other():
+    """At the zero of A, where its slope is steepest, two sources of 40 sigma are fitted together and found in place."""
+    template = make_template(n_rows=128, knee=0.02)
+    radius = np.arange(2, 12, 0.05)
+    zero = radius[np.argmax(templates.evaluate_pixels(template, 0 * radius, radius, 64) < 0)]
+    y, x = np.array([64.2, 64.2]), np.array([60.3, 60.3 + zero])
+    image = filtered_sources((128, 128), y, x, np.array([40.0, 40.0]), knee=0.02)
+    fitted = overlaps.refine_together(image, as_peaks(y, x + [0.4, -0.4], np.array([42.0, 42.0])), template)
+    assert abs(templates.evaluate_pixels(template, 0.0, zero, 64)) < 0.01
+    np.testing.assert_allclose(fitted.x, x, atol=0.01)
+    np.testing.assert_allclose(fitted.s_max, 40, rtol=0.005)
