@@ -7,6 +7,8 @@ rule confirm_candidates:
         pointing=every("pointing"),
         forced=every("forced_photometry"),
         sifted=every("sifted"),
+        shared=ancient(outside(EXTERNAL_FILES)),
+        made=[path for path in EXTERNAL_FILES if is_made(path)],
     output:
         candidates="results/catalogs/candidates.h5",
     log:
@@ -18,6 +20,7 @@ rule confirm_candidates:
     params:
         options=config["confirm_candidates"],
         photometry=config["forced_photometry"],
+        digests=file_digests(EXTERNAL_FILES),
         code=code("confirm_candidates"),
     script:
         "../scripts/confirm_candidates.py"

@@ -51,6 +51,7 @@ def require_files(files):
 
 
 config.update(configuration.resolve(config, load_schema()))
+os.environ.update(SOTRP_LOG_LEVEL=config["log_level"])  # no parameter: what is said does not change what is made
 require_files(configuration.list_files(config))
 MAPS = list_maps(config["maps"])
 INSTRUMENTS = locate(config["instruments"])
@@ -95,9 +96,14 @@ def file_digest(path):
     return "" if is_made(path) else provenance.shared_digest(path, DIGESTS)
 
 
-def shared_digests(wildcards, input):
-    """Digests of the inputs of a job that are named `shared`."""
-    return [file_digest(path) for path in input.get("shared", [])]
+def file_digests(paths):
+    """Digests of files from outside that many jobs share. Not a function of `input`: Snakemake compares none of those."""
+    return [file_digest(path) for path in outside(paths)]
+
+
+def digests_of(files):
+    """Function of the wildcards that gives the digests of the files which an input function names."""
+    return lambda wildcards: file_digests(files(wildcards))
 
 
 def code(rule):
@@ -126,10 +132,19 @@ def beam_files(wildcards):
     return outside([band.profile_path])
 
 
+def masked_files(wildcards):
+    """Beam profile and masks of a map."""
+    return beam_files(wildcards) + outside(config["preprocess_map"][f"{name}_mask"] for name in MASKS)
+
+
 def filter_files(wildcards):
     """Files from outside that the filtering of a map reads besides the map itself."""
-    kernels = PLANETS["kernels"] if PLANETS["planets"] else []
-    return beam_files(wildcards) + outside([config["preprocess_map"]["galaxy_mask"], *kernels])
+    return masked_files(wildcards) + outside(MASKED_FILES)
+
+
+def filter_made_files(wildcards):
+    """Files that rules make and the filtering of a map reads, the map itself among them."""
+    return made_files(wildcards) + [path for path in MASKED_FILES if is_made(path)]
 
 
 def outside(paths):
@@ -152,8 +167,14 @@ def exports(formats):
 CATALOG_PATH = config["catalog"]["path"]
 CATALOG_INPUT = CATALOG_PATH if is_made(CATALOG_PATH) else ancient(CATALOG_PATH)
 EPHEMERIDES = config["ephemerides"]
-PLANETS = {key: EPHEMERIDES[key] for key in ("planets", "kernels")}
+MASKS = ("galaxy", "extra", "noise")
 MOVING_FILES = [*EPHEMERIDES["kernels"], EPHEMERIDES["elements"], *EPHEMERIDES["tables"]]
+if config["preprocess_map"]["asteroid_mask_radius_arcmin"]:  # all that moves is masked, or the planets alone
+    MASKED, MASKED_FILES = EPHEMERIDES, MOVING_FILES
+else:
+    MASKED = {key: EPHEMERIDES[key] for key in ("planets", "kernels")}
+    MASKED_FILES = MASKED["kernels"] if MASKED["planets"] else []
+EXTERNAL_FILES = [entry["path"] for entry in config["confirm_candidates"]["external_catalogs"]]
 EXPORTS = exports(config["export_catalogs"]["formats"])
 CATALOGS = [
     "results/catalogs/catalog.h5",

@@ -40,7 +40,7 @@ rule sift_candidates:
     params:
         options=config["sift_candidates"],
         ephemerides=EPHEMERIDES,
-        digests=shared_digests,
+        digests=file_digests(MOVING_FILES),
         code=code("sift_candidates"),
     script:
         "../scripts/sift_candidates.py"

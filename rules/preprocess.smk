@@ -4,6 +4,8 @@
 rule read_catalog:
     input:
         catalog=CATALOG_INPUT,
+        shared=ancient(outside(config["catalog"]["additional"])),
+        made=[path for path in config["catalog"]["additional"] if is_made(path)],
     output:
         catalog="results/inputs/catalog.h5",
     log:
@@ -15,6 +17,7 @@ rule read_catalog:
     params:
         options=config["catalog"],
         digest=file_digest(CATALOG_PATH),
+        digests=file_digests(config["catalog"]["additional"]),
         code=code("read_catalog"),
     script:
         "../scripts/read_catalog.py"
@@ -23,7 +26,7 @@ rule read_catalog:
 rule preprocess_map:
     input:
         given=ancient(given_files),
-        made=made_files,
+        made=filter_made_files,
         instruments=INSTRUMENTS,
         shared=ancient(filter_files),
     output:
@@ -40,9 +43,9 @@ rule preprocess_map:
         box_margin_arcmin=config["maps"]["box_margin_arcmin"],
         beams=own_beam,
         options=config["preprocess_map"],
-        ephemerides=PLANETS,
+        ephemerides=MASKED,
         digest=map_digest,
-        digests=shared_digests,
+        digests=digests_of(filter_files),
         code=code("preprocess_map"),
     script:
         "../scripts/preprocess_map.py"

@@ -6,7 +6,7 @@ rule measure_recovery:
         given=ancient(given_files),
         made=made_files,
         instruments=INSTRUMENTS,
-        shared=ancient(beam_files),
+        shared=ancient(masked_files),
         map="results/preprocessed/{map_id}.h5",
         pointing="results/pointing/{map_id}.h5",
         detections="results/detections/{map_id}.h5",
@@ -30,7 +30,7 @@ rule measure_recovery:
         photometry=config["forced_photometry"],
         search=config["find_sources"],
         digest=map_digest,
-        digests=shared_digests,
+        digests=digests_of(masked_files),
         code=code("measure_recovery"),
     script:
         "../scripts/measure_recovery.py"

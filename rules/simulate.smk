@@ -61,7 +61,7 @@ rule simulate_map:
         options=config["simulate"],
         seed=config["seed"],
         beams=own_beam,
-        digests=shared_digests,
+        digests=digests_of(beam_files),
         code=code("simulate_map"),
     script:
         "../scripts/simulate_map.py"

@@ -1,10 +1,11 @@
 """Join the detections of all maps into events, and measure each event in every map that covers it."""
 
-from sotrplib import association, catalogs, confirmation, logs, provenance, revisits, store
+from sotrplib import association, catalogs, confirmation, counterparts, logs, provenance, revisits, store
 
 
 def main(job):
     options = job.params.options
+    external = [counterparts.read_catalog(entry) for entry in options["external_catalogs"]]
     maps = catalogs.read_maps(job.input.maps, job.input.sifted)
     lists = zip(job.input.maps, job.input.pointing, job.input.forced, strict=True)
     files = dict(zip(maps["map_id"], (revisits.MapFiles(*paths) for paths in lists), strict=True))
@@ -17,6 +18,7 @@ def main(job):
     found = association.summarize(sifted, events, options)
     usable = maps[maps["status"] == "ok"]
     candidates, confirm = confirmation.confirm(found, measure, usable, options, moving=moving)
+    candidates = counterparts.find(candidates, external, options)
     blind = catalogs.blind_measurements(sifted, events, candidates)
     measurements = catalogs.merge_measurements([confirm, blind])
     store.write(

@@ -9,6 +9,8 @@ TABLES = ("measurements", "candidates", "maps")
 
 def main(job):
     frames = {name: (store.read_table(job.input.catalog, name), tables.SCHEMAS[name]) for name in TABLES}
+    candidates, columns = frames["candidates"]
+    frames["candidates"] = exports.of_classes(candidates, job.params.options["classes"]), columns
     sources, source_bands = (store.read_table(job.input.catalog, name) for name in ("sources", "source_bands"))
     frames["sources"] = exports.wide_sources(sources, source_bands)
     for path in job.output:

@@ -2,14 +2,14 @@
 
 from sotrplib import detection, logs, maps, photometry, pointing, revisits, store
 
-FINDERS = {"peaks": detection.find_peaks, "segments": detection.find_segments}
-
 
 def find(job):
     sky_map, options = maps.read_sky_map(job.input.map), job.params.options
     model = pointing.from_dict(store.read_attrs(job.input.pointing)["pointing"])
-    unknown = revisits.without_known(sky_map, store.read_table(job.input.forced, "forced"), model)
-    detections = FINDERS[options["finder"]](sky_map, unknown.rho, options, model)
+    unknown = sky_map
+    if options["subtract_known"]:
+        unknown = revisits.without_known(sky_map, store.read_table(job.input.forced, "forced"), model)
+    detections = detection.find(sky_map, unknown.rho, options, model)
     arrays = photometry.cutout_arrays(unknown, detections, options["cutout_arcmin"], pointing=model)
     return {"frames": {"detections": ("detections", detections)}, "arrays": arrays}
 

@@ -8,7 +8,7 @@ def measure(job):
     catalog, reference = store.read_table(job.input.catalog, "catalog"), store.read_attrs(job.input.catalog)
     catalog = sources.in_band(catalog, sky_map.info.freq_ghz, reference)
     model = pointing.from_dict(store.read_attrs(job.input.pointing)["pointing"])
-    forced = photometry.forced_photometry(sky_map, catalog, model, job.params.options)
+    forced = photometry.measure_known(sky_map, catalog, model, job.params.options)
     arrays = photometry.cutout_arrays(sky_map, forced, job.params.options["cutout_arcmin"], pointing=model)
     return {"frames": {"forced": ("forced", forced)}, "arrays": arrays}
 

@@ -1,6 +1,6 @@
 """Inject sources into copies of the map, run the stages on them, and write what came of it."""
 
-from sotrplib import beams, logs, maps, pointing, recovery, sources, store
+from sotrplib import beams, logs, maps, pointing, preprocessing, recovery, sources, store
 
 
 def measure(job):
@@ -8,13 +8,15 @@ def measure(job):
     instruments = beams.load_instruments(job.input.instruments)
     band = beams.band_info(instruments, row["instrument"], row["array"], row["band"], params.beams)
     catalog, reference = store.read_table(job.input.catalog, "catalog"), store.read_attrs(job.input.catalog)
+    given = maps.read_map(row, band, box=params.box, margin_arcmin=params.box_margin_arcmin)
     scene = recovery.Scene(
-        given=maps.read_map(row, band, box=params.box, margin_arcmin=params.box_margin_arcmin),
+        given=given,
         beam=beams.band_beam(band),
         sky_map=maps.read_sky_map(job.input.map),
         catalog=sources.in_band(catalog, band.freq_ghz, reference),
         pointing=pointing.from_dict(store.read_attrs(job.input.pointing)["pointing"]),
         detections=store.read_table(job.input.detections, "detections"),
+        areas=preprocessing.read_areas(params.preprocess, given.signal.shape, given.wcs),
     )
     sections = {"measure_recovery": params.options, "preprocess_map": params.preprocess}
     sections |= {"forced_photometry": params.photometry, "find_sources": params.search}

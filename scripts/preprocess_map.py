@@ -1,6 +1,6 @@
 """Filter one map: rho, kappa, time and mask in the one form that all later stages read."""
 
-from sotrplib import beams, ephemerides, logs, maps, masks, preprocessing
+from sotrplib import beams, ephemerides, logs, maps, preprocessing
 
 
 def filter_map(job):
@@ -10,11 +10,12 @@ def filter_map(job):
     beam, site = beams.band_beam(band), (band.latitude_deg, band.longitude_deg, band.height_m)
     given = maps.read_map(row, band, box=job.params.box, margin_arcmin=job.params.box_margin_arcmin)
     where = (given.wcs, given.time, given.info.t_ref_unix_s, site)
-    reach = {"shape": given.signal.shape, "margin_arcmin": options["planet_mask_radius_arcmin"]}
-    planets = ephemerides.positions_in_map(job.params.ephemerides, *where, **reach, kinds=("planet",))
-    mask, value = options["galaxy_mask"], options["galaxy_masked_value"]
-    galaxy = masks.galaxy_mask(mask, given.signal.shape, given.wcs, masked=value) if mask else None
-    sky_map = preprocessing.preprocess(given, beam, options, planets=planets, galaxy=galaxy)
+    radii = options["planet_mask_radius_arcmin"], options["asteroid_mask_radius_arcmin"]
+    reach = {"shape": given.signal.shape, "margin_arcmin": max(radii)}
+    kinds = ephemerides.KINDS if radii[1] else ("planet",)
+    moving = ephemerides.positions_in_map(job.params.ephemerides, *where, **reach, kinds=kinds)
+    areas = preprocessing.read_areas(options, given.signal.shape, given.wcs)
+    sky_map = preprocessing.preprocess(given, beam, options, moving=moving, areas=areas)
     return sky_map, {"site": site, "fwhm_arcmin": beams.beam_fwhm_arcmin(beam)}
 
 

@@ -5,7 +5,7 @@ from sotrplib import logs, provenance, sources, store
 
 def main(job):
     options = job.params.options
-    catalog = sources.read_catalog(job.input.catalog, options)
+    catalog = sources.read_catalogs(job.input.catalog, options)
     attrs = {key: options[key] for key in ("freq_ghz", "spectral_index")} | catalog.attrs
     attrs["provenance"] = provenance.job_record(job)
     store.write(job.output.catalog, attrs=attrs, frames={"catalog": ("catalog", catalog)})

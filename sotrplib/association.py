@@ -4,7 +4,9 @@ Two detections are linked when they lie within ``associate_sigma`` of the joint 
 and within ``associate_radius_arcmin``; links chain (A-B and B-C make one event of three). Two detections
 of one map are two things and never share an event, unless they lie within an arcsecond: where chains
 would join them the most significant links win and the last one is left out. Flaring catalogue sources
-and moving objects are grouped by name. Nothing depends on the order of the rows.
+and moving objects are grouped by name. An event needs one detection, not noise, whose ``snr_peak`` reaches
+``detect_snr``: where weaker ones are searched for, they support events and make none. Nothing depends on
+the order of the rows.
 """
 
 import numpy as np
@@ -28,13 +30,14 @@ def associate(sifted, options):
     sifted : pandas.DataFrame
         Table ``sifted`` of any number of maps in one, with a column ``map_id`` besides.
     options : mapping
-        Section ``confirm_candidates``: associate_sigma, associate_radius_arcmin, pointing_floor_arcsec.
+        Section ``confirm_candidates``: associate_sigma, associate_radius_arcmin, pointing_floor_arcsec,
+        detect_snr.
 
     Returns
     -------
     array of int, shape (n,)
-        Event of each row: 0 is the event of the highest SNR. -1 for rows of none: the known, and noise
-        apart from any event (noise seeds no event and links no two, but supports the closest one).
+        Event of each row: 0 is the event of the highest SNR. -1 for rows of none: the known, those too
+        weak, and noise apart from any event (noise seeds no event and links no two, but supports the closest one).
 
     Notes
     -----
@@ -50,6 +53,7 @@ def associate(sifted, options):
     label = _attach(label, rows, noise, seeds, options)
     named = np.flatnonzero(np.isin(kind, ["flare", "moving"]))
     label[named] = label.max(initial=-1) + 1 + _groups(rows.iloc[named])
+    label = _drop_weak(label, rows, options["detect_snr"])
     numbered = np.empty(len(rows), int)
     numbered[order] = _number(label, rows["snr"].to_numpy())
     return numbered
@@ -203,6 +207,12 @@ def _attach(label, rows, noise, seeds, options):
 def _groups(rows):
     """Number of each row's class and name."""
     return rows.groupby(["class", "matched_name"], sort=True).ngroup().to_numpy()
+
+
+def _drop_weak(label, rows, detect_snr):
+    """Labels with -1 for events in which no detection but noise reaches the threshold."""
+    strong = (rows["snr_peak"] >= detect_snr) & (rows["class"] != "noise")
+    return np.where(np.isin(label, label[strong]), label, -1)
 
 
 def _number(label, snr):

@@ -108,9 +108,13 @@ def list_files(config):
     """Files that a resolved configuration names and every run needs: list of (key, path), paths as given."""
     ephemerides = config["ephemerides"]
     keys = [("catalog.path", config["catalog"]["path"]), ("ephemerides.elements", ephemerides["elements"])]
+    external = config["confirm_candidates"]["external_catalogs"]
+    keys += [("confirm_candidates.external_catalogs", entry["path"]) for entry in external]
+    keys += [("catalog.additional", path) for path in config["catalog"]["additional"]]
     keys += [(f"ephemerides.{key}", path) for key in ("kernels", "tables") for path in ephemerides[key]]
     keys += [(f"beams.{band}", path) for band, path in config["beams"].items() if isinstance(path, str)]
-    return [*keys, ("preprocess_map.galaxy_mask", config["preprocess_map"]["galaxy_mask"])]
+    names = ("galaxy_mask", "extra_mask", "noise_mask")
+    return keys + [(f"preprocess_map.{name}", config["preprocess_map"][name]) for name in names]
 
 
 def _describe(error):

@@ -22,7 +22,7 @@ catalogue flux, which is zero except for a flaring catalogue source.
 import numpy as np
 import pandas as pd
 
-from sotrplib import association, sifting, tables, variability
+from sotrplib import association, counterparts, sifting, tables, variability
 
 
 def confirm(events, measure, maps, options, *, moving=None):
@@ -46,14 +46,18 @@ def confirm(events, measure, maps, options, *, moving=None):
     Returns
     -------
     candidates, measurements : pandas.DataFrame
-        Tables of these names; the candidates by falling SNR, the measurements of kind ``confirm``.
+        Tables of these names; the candidates by falling SNR and without ``external_*``, the measurements of kind
+        ``confirm``.
     """
     evidence = gather(events, measure, maps, moving)
     judged = assess(events, evidence, options)
     ids = np.array(association.candidate_ids(events["ra_deg"].to_numpy(), events["dec_deg"].to_numpy()), dtype=object)
     own = ["ra_deg", "dec_deg", "ra_err_arcsec", "dec_err_arcsec", "time_unix_s", "flux_mjy", "flux_err_mjy"]
     candidates = judged.assign(
-        candidate_id=ids, max_snr=events["snr"], **events[[*own, "band", "map_id", "matched_name"]]
+        candidate_id=ids,
+        max_snr=events["snr"],
+        **events[[*own, "band", "map_id", "matched_name"]],
+        **counterparts.NONE,
     )
     return tables.make("candidates", candidates), _measurements(events, evidence, ids)
 

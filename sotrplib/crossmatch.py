@@ -65,6 +65,17 @@ def nearest(ra1_deg, dec1_deg, ra2_deg, dec2_deg, radius_arcsec=np.inf):
     return np.where(far, -1, j), np.where(far, np.nan, separation)
 
 
+def count(ra1_deg, dec1_deg, ra2_deg, dec2_deg, radius_arcsec):
+    """How many positions of the second list lie within a radius of each of the first: int array (n1,)."""
+    ra1, dec1, ra2, dec2 = (np.atleast_1d(np.asarray(a, float)) for a in (ra1_deg, dec1_deg, ra2_deg, dec2_deg))
+    number = np.zeros(len(ra1), int)
+    first, second = _finite(ra1, dec1), _finite(ra2, dec2)
+    if len(first) and len(second):
+        tree, points = cKDTree(unit_vectors(ra2[second], dec2[second])), unit_vectors(ra1[first], dec1[first])
+        number[first] = tree.query_ball_point(points, _chord(radius_arcsec), return_length=True)
+    return number
+
+
 def groups(ra_deg, dec_deg, radius_arcsec):
     """Friends of friends: positions joined by steps of at most ``radius_arcsec`` share a label.
 

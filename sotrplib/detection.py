@@ -12,6 +12,16 @@ from sotrplib import geometry, masks, peaks, pointing, positions, shapes, tables
 from sotrplib import template as templates
 
 
+def find(skymap, rho, options, pointing_model):
+    """Sources of a map by the ``finder`` of the options; parameters as :func:`find_peaks`."""
+    return FINDERS[options["finder"]](skymap, rho, options, pointing_model)
+
+
+def find_nothing(skymap, rho, options, pointing_model):
+    """Table ``detections`` without rows, for maps that are not to be searched; parameters as :func:`find_peaks`."""
+    return tables.empty("detections")
+
+
 def find_peaks(skymap, rho, options, pointing_model):
     """Point sources of a map.
 
@@ -198,3 +208,6 @@ def _near_hole(skymap, y, x, edge_distance):
     result = np.zeros(len(y), bool)
     result[near] = masks.distance_to_bad_arcmin(~(skymap.kappa > 0), skymap.wcs, y[near], x[near]) < width[near]
     return result
+
+
+FINDERS = {"peaks": find_peaks, "segments": find_segments, "none": find_nothing}

@@ -49,6 +49,11 @@ def export(path, frame, columns):
         writers[suffix](temporary, frame, columns)
 
 
+def of_classes(candidates, classes):
+    """Those rows of the table ``candidates`` whose class is one of ``classes``; all if that is empty."""
+    return candidates[candidates["class"].isin(classes)].reset_index(drop=True) if classes else candidates
+
+
 def wide_sources(sources, source_bands):
     """Sources with the statistics of every band side by side.
 

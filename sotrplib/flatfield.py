@@ -4,14 +4,14 @@ The noise model is one spectrum a zone; where the noise of the map differs from 
 deviation r other than 1. Dividing rho and kappa by r**2 leaves the flux as it is and makes its error true.
 """
 
+import math
+
 import numpy as np
 
-CLIP = 3.0
-_CLIPPED_VARIANCE = 0.97334  # variance of a unit normal cut at +-3
 _MEDIAN_SQUARE = 0.4549  # median of the square of a unit normal
 
 
-def tile_rms(snr, weight, tile_pix, *, iterations=4):
+def tile_rms(snr, weight, tile_pix, *, clip_sigma=3.0, iterations=4):
     """Clipped rms of ``snr`` in tiles.
 
     Parameters
@@ -22,8 +22,10 @@ def tile_rms(snr, weight, tile_pix, *, iterations=4):
         Pixels that count.
     tile_pix : (ty, tx)
         Size of a tile in pixels; the last row and column of tiles may be smaller.
+    clip_sigma : float
+        Pixels beyond so many rms do not count.
     iterations : int
-        Times the rms is made again from the pixels within 3 rms.
+        Times the rms is made again from the pixels within that.
 
     Returns
     -------
@@ -36,18 +38,18 @@ def tile_rms(snr, weight, tile_pix, *, iterations=4):
         window = tuple(slice(i * t, (i + 1) * t) for i, t in zip(tile, tile_pix, strict=True))
         squares = np.square(snr[window][weight[window]])
         if squares.size:
-            rms[tile], count[tile] = _clipped_rms(squares, iterations)
+            rms[tile], count[tile] = _clipped_rms(squares, clip_sigma, iterations)
     return rms, count
 
 
-def local_rms(snr, weight, tile_pix, *, min_pixels=400):
+def local_rms(snr, weight, tile_pix, *, clip_sigma=3.0, min_pixels=400):
     """Smooth map of the local rms of ``snr``: tiles, weighted 3 x 3 smoothing, linear interpolation.
 
     Tiles with fewer than ``min_pixels`` good pixels lean on their neighbours. Returns ndarray (ny, nx)
     float32; 1 everywhere where nothing can be measured. Tile error: sqrt(int A^2 / 2 Omega), A the
     template and Omega the tile.
     """
-    rms, count = tile_rms(snr, weight, tile_pix)
+    rms, count = tile_rms(snr, weight, tile_pix, clip_sigma=clip_sigma)
     known = (count >= min_pixels) & np.isfinite(rms) & (rms > 0)
     if not known.any():
         return np.ones(snr.shape, np.float32)
@@ -61,12 +63,19 @@ def apply(rho, kappa, rms):
     return rho / squared, kappa / squared
 
 
-def _clipped_rms(squares, iterations):
-    """Rms and number of values from their squares, cut at 3 rms and corrected for the cut; starts from the median."""
+def clipped_variance(clip_sigma):
+    """Variance of a unit normal cut at +-clip_sigma."""
+    density = math.exp(-(clip_sigma**2) / 2) / math.sqrt(2 * math.pi)
+    return 1 - 2 * clip_sigma * density / math.erf(clip_sigma / math.sqrt(2))
+
+
+def _clipped_rms(squares, clip_sigma, iterations):
+    """Rms and number of values from their squares, cut and corrected for the cut; starts from the median."""
+    expected = clipped_variance(clip_sigma)
     variance = max(float(np.median(squares[::3])) / _MEDIAN_SQUARE, 1e-12)
     for _ in range(iterations):
-        kept = squares[squares < CLIP**2 * variance]
-        variance = max(float(kept.mean()) / _CLIPPED_VARIANCE, 1e-12) if kept.size else variance
+        kept = squares[squares < clip_sigma**2 * variance]
+        variance = max(float(kept.mean()) / expected, 1e-12) if kept.size else variance
     return np.sqrt(variance), kept.size
 
 

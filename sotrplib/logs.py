@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from sotrplib import provenance, store, tables
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+LEVEL_VARIABLE = "SOTRP_LOG_LEVEL"  # environment variable: DEBUG, INFO or WARNING
 TRANSIENT = {errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _log = logging.getLogger(__name__)
 
@@ -22,7 +23,8 @@ def capture(path):
     """Send logging, warnings, standard error and the traceback of an error to the file ``path``.
 
     Standard error is redirected as a file descriptor, so what compiled libraries say is caught too.
-    An error is raised again after it was written down.
+    An error is raised again after it was written down. The least serious level logged is that of the environment
+    variable ``SOTRP_LOG_LEVEL``, else INFO.
     """
     sys.stderr.flush()
     kept = os.dup(2)
@@ -32,7 +34,7 @@ def capture(path):
         root = logging.getLogger()
         level = root.level
         root.addHandler(handler)
-        root.setLevel(logging.INFO)
+        root.setLevel(os.environ.get(LEVEL_VARIABLE, "INFO"))
         logging.captureWarnings(True)
         os.dup2(file.fileno(), 2)
         try:

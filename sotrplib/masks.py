@@ -11,6 +11,7 @@ from sotrplib.units import ARCMIN
 
 _TAPER_CELLS = 8  # a taper is computed on cells of 1 / _TAPER_CELLS of its width
 _MEDIAN_SAMPLES = 1_000_000
+_REFERENCES = {"median": 50, "percentile": 95, "max": 100}  # percentiles of the weights
 _SLACK = 1.5  # windows of discs are larger by this, for projections whose scale changes along a row
 
 
@@ -19,7 +20,7 @@ def unobserved_mask(kappa):
     return ~(kappa > 0)
 
 
-def clean_kappa(kappa, fraction):
+def clean_kappa(kappa, fraction, *, reference="median"):
     """Weight with its unreliable pixels set to 0.
 
     Parameters
@@ -27,17 +28,19 @@ def clean_kappa(kappa, fraction):
     kappa : array (ny, nx)
         Weight of any kind, 0 where unobserved.
     fraction : float
-        Pixels below this fraction of the median of the observed pixels are set to 0.
+        Pixels below this fraction of the reference are set to 0.
+    reference : {"median", "percentile", "max"}
+        Of the observed pixels; percentile is the 95th.
 
     Returns
     -------
     array (ny, nx)
-        A new array. The median is that of a regular sample of about a million pixels of larger maps.
+        A new array. The reference is that of a regular sample of about a million pixels of larger maps.
     """
     step = max(1, int(np.sqrt(kappa.size / _MEDIAN_SAMPLES)))
     sample = kappa[::step, ::step]
     observed = sample[sample > 0]
-    level = fraction * np.median(observed) if observed.size else 0.0
+    level = fraction * np.percentile(observed, _REFERENCES[reference]) if observed.size else 0.0
     return np.where(kappa >= level, np.maximum(kappa, 0), 0).astype(kappa.dtype)
 
 
@@ -111,6 +114,27 @@ def distance_to_bad_arcmin(bad, wcs, y, x):
 
 def find_holes(observed):
     """Unobserved pixels enclosed by data: those not connected to the border of the map, over edges or corners."""
+    labels, outside = _label_holes(observed)
+    return ~outside[labels]
+
+
+def small_holes(observed, wcs, diameter_arcmin):
+    """Unobserved pixels of the holes (:func:`find_holes`) that are less wide and high than a diameter."""
+    from scipy.ndimage import find_objects
+
+    if not diameter_arcmin > 0:
+        return np.zeros(observed.shape, bool)
+    labels, outside = _label_holes(observed)
+    dy, dx = geometry.pixel_scales(observed.shape, wcs)
+    small = ~outside
+    for index, window in enumerate(find_objects(labels), 1):
+        height, width = dy[window[0]].sum(), np.max(dx[window[0]]) * (window[1].stop - window[1].start)
+        small[index] &= max(height, width) < diameter_arcmin
+    return small[labels]
+
+
+def _label_holes(observed):
+    """Labels of the connected unobserved pixels, 0 where observed, and which labels reach the border (or are 0)."""
     from scipy.ndimage import label
 
     labels, count = label(~observed, structure=np.ones((3, 3)))
@@ -118,7 +142,7 @@ def find_holes(observed):
     outside[0] = True
     for border in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         outside[border] = True
-    return ~outside[labels]
+    return labels, outside
 
 
 def taper(observed, width_pix, aspect=1.0):

@@ -6,12 +6,13 @@ modes stand behind every number that a filter built from the data does not fit t
 fluctuations, which would bias every flux low.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ducc0
 import numpy as np
 
 _RING_WIDENING = 0.08  # rings are at least this fraction of their multipole wide
+_NO_WEIGHT = 1e12  # factor of the power of multipoles that are to have no weight
 _BLOCK_MIN_ELL = 200.0  # finer blocks follow nothing real and fit the filter to the very sources it measures
 _SMOOTHED_VARIANCE = 0.14  # sum of squares of the (1, 2, 1) / 4 weights over both axes
 
@@ -45,6 +46,15 @@ def power_law(ell_knee, alpha):
     """Noise model C = 1 + (ell_knee / ell)**alpha, isotropic."""
     ell = np.geomspace(10, 1e5, 400)
     return NoiseModel(ell, 1 + (ell_knee / ell) ** alpha, np.zeros((3, 2)), 1e5)
+
+
+def cut_below(model, ell_min):
+    """Noise model with so much power below a multipole that a filter gives it no weight there."""
+    if not ell_min > 0:
+        return model
+    kept, power = model.ell > ell_min, np.exp(np.interp(ell_min, model.ell, np.log(model.power)))
+    ell = np.concatenate([[0.0, ell_min * (1 - 1e-6), ell_min], model.ell[kept]])
+    return replace(model, ell=ell, power=np.append(power * np.array([_NO_WEIGHT, _NO_WEIGHT, 1]), model.power[kept]))
 
 
 def frequencies(shape, step_rad):

@@ -13,7 +13,7 @@ from sotrplib import pointing as pointings
 from sotrplib import template as templates
 from sotrplib.blends import solve_blends
 
-_MASKED = tables.MASK_BITS["EDGE"] | tables.MASK_BITS["GALAXY"] | tables.MASK_BITS["PLANET"]
+_MASKED = sum(tables.MASK_BITS[name] for name in ("EDGE", "GALAXY", "PLANET", "USER"))
 _UNUSABLE = tables.flag("NO_DATA", "MASKED")
 _FOLLOWED_ERR_ARCSEC = 1.0
 _OFFSET_SIGMA = 5.0
@@ -57,6 +57,14 @@ def measure(rho, kappa, y, x, template, *, blend_limit=0.01):
     """
     s, depth = templates.read_at(rho, kappa, y, x, template)
     return solve_blends(y, x, s * np.sqrt(depth), depth, template, blend_limit=blend_limit)[:3]
+
+
+def measure_known(skymap, catalog, pointing, options):
+    """Table ``forced`` of the known sources by the ``method`` of the options, see :func:`forced_photometry`.
+
+    The method none gives a table without rows.
+    """
+    return forced_photometry(skymap, catalog[:0] if options["method"] == "none" else catalog, pointing, options)
 
 
 def forced_photometry(skymap, catalog, pointing, options):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sotrplib import crossmatch, geometry, maps, positions, tables
+from sotrplib import crossmatch, geometry, maps, positions, shapes, tables
 from sotrplib import template as templates
 
 _MEDIAN_SQUARE = 0.4549  # median of the square of a unit normal
@@ -60,8 +60,8 @@ def fit(sources, options, *, centre=None):
     sources : pandas.DataFrame
         Table ``pointing_sources``.
     options : mapping
-        ``model`` (constant, polynomial or identity), ``order``, ``n_min``, ``clip_sigma``: section ``fit_pointing``
-        of the configuration.
+        ``model`` (constant, polynomial or identity), ``order``, ``average`` (of the constant model: mean or median),
+        ``n_min``, ``clip_sigma``: section ``fit_pointing`` of the configuration.
     centre : (float, float), optional
         RA and Dec of the middle of the map, degrees; default the mean of the sources.
 
@@ -76,7 +76,8 @@ def fit(sources, options, *, centre=None):
     Notes
     -----
     Weights are those of the offsets' errors and a scatter common to all sources, in quadrature; the scatter is
-    fitted where chi-square is more than two sigma above its expectation.
+    fitted where chi-square is more than two sigma above its expectation. The median has weights 1 / error, by which
+    its variance is pi / 2 times that of the mean.
     """
     if options["model"] not in ("identity", "constant", "polynomial"):
         raise ValueError(f"fit_pointing.model is {options['model']!r}; expected identity, constant or polynomial")
@@ -88,7 +89,7 @@ def fit(sources, options, *, centre=None):
     where = _frame(ra, dec, used, centre) if used.any() else None
     for order in range(_affordable(highest, used.sum(), options["n_min"]), -1, -1):
         terms = _terms(*_coordinates(ra, dec, *where), order)
-        model, kept = _fit_clipped(terms, offset, error, used, options["clip_sigma"])
+        model, kept = _fit_clipped(terms, offset, error, used, options)
         if _affordable(order, kept.sum(), options["n_min"]) == order:
             kind = "polynomial" if order else "constant"
             return PointingModel(kind, order, *where, *model, n_used=int(kept.sum())), sources.assign(used=kept)
@@ -143,7 +144,7 @@ def measure_offsets(skymap, catalog, options):
         Table ``catalog``, fluxes in the band of the map; a source without flux is taken as just bright enough.
     options : mapping
         ``snr_min``, ``flux_min_mjy``, ``radius_arcmin``, ``isolation_arcmin``, ``isolation_flux_ratio``,
-        ``catalog_err_arcsec``: section ``fit_pointing``.
+        ``chi2_max`` (None for any), ``catalog_err_arcsec``: section ``fit_pointing``.
 
     Returns
     -------
@@ -215,6 +216,8 @@ def _measure_near(s, skymap, sources, shift, options):
     offset = np.stack(geometry.tangent_offsets(*geometry.pix2sky(skymap.wcs, peak.y, peak.x), ra, dec))
     kept = peak.converged & (peak.s_max >= options["snr_min"])
     kept &= np.hypot(*(offset - shift[:, None])) <= 60 * radius
+    if options["chi2_max"] is not None:
+        kept[kept] = ~(_chi2(s, peak, kept, skymap.template) > options["chi2_max"])
     known = np.maximum(np.nan_to_num(sources["pos_err_arcsec"].to_numpy(float)), options["catalog_err_arcsec"])
     error = np.hypot(positions.sky_errors(skymap.wcs, peak.y, peak.x, peak[3:6]), known)
     columns = {"source_id": sources["source_id"].to_numpy(), "ra_deg": ra, "dec_deg": dec, "used": kept}
@@ -222,6 +225,12 @@ def _measure_near(s, skymap, sources, shift, options):
     columns |= dict(zip(("ra_offset_err_arcsec", "dec_offset_err_arcsec"), error, strict=True))
     columns["snr"] = np.sqrt(np.maximum(peak.s_max**2 - 2, 0))
     return tables.make("pointing_sources", {name: values[kept] for name, values in columns.items()})
+
+
+def _chi2(s, peak, kept, template):
+    """Reduced chi-square of the peaks kept against the template."""
+    chosen = positions.Refined(*(values[kept] for values in peak))
+    return shapes.measure(s, chosen, template, subtracted=np.zeros(len(chosen.y), bool)).template_chi2
 
 
 def _highest_near(s, wcs, ra, dec, grid):
@@ -257,16 +266,18 @@ def _affordable(order, n, n_min):
     return order
 
 
-def _fit_clipped(terms, offset, error, usable, clip_sigma):
+def _fit_clipped(terms, offset, error, usable, options):
     """(coefficients, covariance, scatter) and which sources were kept; clipping ends when too few are left."""
     kept, coefficients = usable, _robust_coefficients(terms[:, usable], offset[:, usable], error[:, usable])
     residual = offset - coefficients @ terms
     scatter = _extra_scatter(residual[:, kept], error[:, kept], len(terms), robust=True)
     for _ in range(_CLIPPINGS):
-        previous, kept = kept, usable & (np.abs(residual / np.hypot(error, scatter)).max(axis=0) < clip_sigma)
+        pull = np.abs(residual / np.hypot(error, scatter)).max(axis=0)
+        previous, kept = kept, usable & (pull < options["clip_sigma"])
         if kept.sum() < len(terms):
             return None, np.zeros_like(usable)
-        coefficients, covariance = _solve(terms[:, kept], offset[:, kept], np.hypot(error, scatter)[:, kept])
+        average = _weighted_median if options["average"] == "median" and len(terms) == 1 else _solve
+        coefficients, covariance = average(terms[:, kept], offset[:, kept], np.hypot(error, scatter)[:, kept])
         residual = offset - coefficients @ terms
         scatter = _extra_scatter(residual[:, kept], error[:, kept], len(terms))
         if np.array_equal(kept, previous):
@@ -278,6 +289,15 @@ def _solve(terms, offset, error):
     """Weighted least squares for both coordinates: coefficients (2, n_terms), covariance (2, n_terms, n_terms)."""
     covariance = np.linalg.pinv(np.einsum("in,cn,jn->cij", terms, error**-2.0, terms), hermitian=True)
     return np.einsum("cij,jn,cn->ci", covariance, terms, offset * error**-2.0), covariance
+
+
+def _weighted_median(terms, offset, error):
+    """Median of both coordinates with weights 1 / error, in place of the mean of :func:`_solve`."""
+    order = np.argsort(offset, axis=1, kind="stable")
+    values, weights = (np.take_along_axis(array, order, axis=1) for array in (offset, 1 / error))
+    middle = (np.cumsum(weights, axis=1) - weights / 2) / weights.sum(axis=1, keepdims=True)
+    median = [np.interp(0.5, *pair) for pair in zip(middle, values, strict=True)]
+    return np.array(median)[:, None], np.pi / 2 * _solve(terms, offset, error)[1]
 
 
 def _robust_coefficients(terms, offset, error):

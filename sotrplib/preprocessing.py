@@ -43,11 +43,22 @@ class Bright(NamedTuple):
     snr: np.ndarray
 
 
+class Areas(NamedTuple):
+    """Masked sky, each an array (ny, nx) bool or None for none of it.
+
+    ``galaxy`` and ``extra`` are not used; ``noise`` is only left out where the noise is measured, as both others are.
+    """
+
+    galaxy: np.ndarray | None = None
+    extra: np.ndarray | None = None
+    noise: np.ndarray | None = None
+
+
 _FEWEST_PIXELS = 2500  # with fewer, far from edges, the noise is not measured
 _NO_SOURCES = Bright(*(np.zeros(0) for _ in range(4)))
 
 
-def preprocess(input_map, beam, options, *, planets=None, galaxy=None):
+def preprocess(input_map, beam, options, *, moving=None, areas=None):
     """Turn an input map into rho, kappa, time and mask.
 
     Parameters
@@ -56,10 +67,10 @@ def preprocess(input_map, beam, options, *, planets=None, galaxy=None):
     beam : beams.Beam
     options : mapping
         Section ``preprocess_map`` of the configuration.
-    planets : DataFrame, optional
-        Rows of the table "moving" to mask, with their discs.
-    galaxy : ndarray (ny, nx) bool, optional
-        Pixels under the galaxy mask.
+    moving : DataFrame, optional
+        Table ``moving``: planets and small bodies, to be masked as far as the options say.
+    areas : Areas, optional
+        Masked sky, see :func:`read_areas`.
 
     Returns
     -------
@@ -71,25 +82,33 @@ def preprocess(input_map, beam, options, *, planets=None, galaxy=None):
         If nothing of the map is left to use.
     """
     shape, wcs = input_map.signal.shape, input_map.wcs
-    galaxy = np.zeros(shape, bool) if galaxy is None else galaxy
-    discs = _planet_mask(shape, wcs, planets, options)
-    weight = masks.clean_kappa(np.where(discs, 0, input_map.weight), options["kappa_min_fraction"])
+    areas = areas or Areas()
+    discs = _disc_mask(shape, wcs, moving, options)
+    weight = np.where(discs, 0, input_map.weight)
+    weight = masks.clean_kappa(weight, options["kappa_min_fraction"], reference=options["kappa_reference"])
     signal = np.where(weight > 0, input_map.signal, np.float32(0))
     if not (weight > 0).any():
         raise MapError(f"{input_map.info.map_id}: no pixel is left after the planet mask and the cleaning of weights")
     pixels = map_pixels(shape, wcs)
     if input_map.form == "intensity_ivar":
         beam_ell = ELL, beams.beam_transform(beam, ELL)
-        rho, quiet, kappa, template = filter_converged(signal, weight, pixels, beam_ell, options, exclude=galaxy)
+        rho, quiet, kappa, template = filter_converged(signal, weight, pixels, beam_ell, options, exclude=_union(areas))
     else:
         rho, quiet, kappa = signal, signal, weight
         template = given_template(rho, kappa, pixels, beam, input_map.info, options)
-    mask = _mask(kappa, discs, galaxy, wcs, options)
+    mask = _mask(kappa, discs, areas, wcs, options)
     rms = _local_rms(quiet, kappa, mask, pixels, options)
     noted = input_map.info.info | {"snr_std": _robust_std((_significance(quiet, kappa) / rms)[mask == 0])}
     info = dataclasses.replace(input_map.info, info=noted)
     rho, kappa = flatfield.apply(rho, kappa, rms)
     return SkyMap(rho, kappa, input_map.time, mask, wcs, info, template)
+
+
+def read_areas(options, shape, wcs):
+    """Masks that the section ``preprocess_map`` names files of, on the pixels of a map (Areas)."""
+    paths = options["galaxy_mask"], options["extra_mask"], options["noise_mask"]
+    masked = options["galaxy_masked_value"]
+    return Areas(*(masks.galaxy_mask(path, shape, wcs, masked=masked) if path else None for path in paths))
 
 
 def summarize(sky_map):
@@ -126,7 +145,7 @@ def filter_converged(signal, ivar, pixels, beam_ell, options, *, exclude=None):
     options : mapping
         Section ``preprocess_map`` of the configuration.
     exclude : ndarray (ny, nx) bool, optional
-        Pixels to leave out of the noise measurement (bright Galactic emission).
+        Pixels to leave out of the noise measurement (bright Galactic emission, for one).
 
     Returns
     -------
@@ -145,6 +164,7 @@ def filter_converged(signal, ivar, pixels, beam_ell, options, *, exclude=None):
     passes = options["passes"] if options["noise_model"] == "measured" else 1
     for step in range(passes):
         models = noise_models(residual, ivar, suspect, zones, options)
+        models = [noise.cut_below(model, options["ell_min"]) for model in models]
         rho_residual, kappa, template = matched_filter.filter_map(
             residual, ivar, pixels, beam_ell, models, bands=bands, pixel_window=window
         )
@@ -302,27 +322,39 @@ def _uncertain(shape, pixels, beam_ell, sources, beam_error):
     return result
 
 
-def _planet_mask(shape, wcs, planets, options):
-    if planets is None or not len(planets) or not options["planet_mask_radius_arcmin"]:
+def _disc_mask(shape, wcs, moving, options):
+    """Discs around planets and around small bodies; those whose radius in the options is 0 have none."""
+    if moving is None:
         return np.zeros(shape, bool)
-    radius = np.maximum(planets["radius_arcmin"].to_numpy(), options["planet_mask_radius_arcmin"])
-    return masks.disc_mask(shape, wcs, planets["ra_deg"].to_numpy(), planets["dec_deg"].to_numpy(), radius)
+    ra, dec, disc = (moving[name].to_numpy() for name in ("ra_deg", "dec_deg", "radius_arcmin"))
+    planet = moving["kind"].to_numpy() == "planet"
+    radius = np.where(planet, options["planet_mask_radius_arcmin"], options["asteroid_mask_radius_arcmin"])
+    chosen = radius > 0
+    return masks.disc_mask(shape, wcs, ra[chosen], dec[chosen], np.maximum(radius, disc)[chosen])
 
 
-def _mask(kappa, discs, galaxy, wcs, options):
+def _union(areas):
+    """Pixels in any of the masks; None if there is none."""
+    given = [area for area in areas if area is not None]
+    return np.logical_or.reduce(given) if given else None
+
+
+def _mask(kappa, discs, areas, wcs, options):
     observed = kappa > 0
     mask = np.where(observed, 0, MASK_BITS["UNOBSERVED"]).astype(np.uint8)
-    mask[masks.edge_mask(observed, wcs, options["edge_arcmin"])] |= MASK_BITS["EDGE"]
-    mask[galaxy] |= MASK_BITS["GALAXY"]
-    mask[discs] |= MASK_BITS["PLANET"]
+    solid = observed | masks.small_holes(observed, wcs, options["hole_min_arcmin"])
+    mask[masks.edge_mask(solid, wcs, options["edge_arcmin"]) & observed] |= MASK_BITS["EDGE"]
+    for area, name in ((discs, "PLANET"), (areas.galaxy, "GALAXY"), (areas.extra, "USER")):
+        if area is not None:
+            mask[area] |= MASK_BITS[name]
     return mask
 
 
 def _local_rms(rho, kappa, mask, pixels, options):
     """Local rms of the SNR over the unmasked pixels (see :mod:`flatfield`); 1 if it is not asked for."""
-    tile = options["flatfield_tile_deg"]
+    tile, clip = options["flatfield_tile_deg"], options["flatfield_clip_sigma"]
     if not tile:
         return np.float32(1)
     middle = len(pixels.dy_rad) // 2
     tile_pix = tuple(max(16, round(np.radians(tile) / s)) for s in (pixels.dy_rad[middle], pixels.dx_rad[middle]))
-    return flatfield.local_rms(np.nan_to_num(_significance(rho, kappa)), mask == 0, tile_pix)
+    return flatfield.local_rms(np.nan_to_num(_significance(rho, kappa)), mask == 0, tile_pix, clip_sigma=clip)

@@ -34,7 +34,6 @@ from sotrplib.maps import MapError
 
 log = logging.getLogger(__name__)
 
-FINDERS = {"peaks": detection.find_peaks, "segments": detection.find_segments}
 RADEC = ["ra_deg", "dec_deg"]
 _DRAWN_PER_PLACE = 20  # positions drawn for each one wanted, most of which may be taken
 _NODES = np.linspace(-8, 8, 321)  # of integrals over a unit normal
@@ -46,8 +45,8 @@ class Scene:
     """A map and what the stages made of it.
 
     ``given`` is the map as read (:class:`maps.InputMap`), ``beam`` its beam, ``sky_map`` the same map filtered,
-    ``catalog`` the known sources with fluxes in its band (table ``catalog``), ``pointing`` its pointing model and
-    ``detections`` what was found in it (table ``detections``).
+    ``catalog`` the known sources with fluxes in its band (table ``catalog``), ``pointing`` its pointing model,
+    ``detections`` what was found in it (table ``detections``) and ``areas`` its masks (:class:`preprocessing.Areas`).
     """
 
     given: object
@@ -56,6 +55,7 @@ class Scene:
     catalog: pd.DataFrame
     pointing: object
     detections: pd.DataFrame
+    areas: object = None
 
 
 class Recovery(NamedTuple):
@@ -255,10 +255,9 @@ def recover(scene, rows, sections):
     """
     place = photometry.expected_positions(scene.sky_map, rows["ra_deg"], rows["dec_deg"], scene.pointing)
     given = inject(scene, place, rows["true_flux_mjy"].to_numpy(), sections["preprocess_map"]["pixel_window"])
-    galaxy = (scene.sky_map.mask & tables.MASK_BITS["GALAXY"]) > 0
-    sky_map = preprocessing.preprocess(given, scene.beam, sections["preprocess_map"], galaxy=galaxy)
+    sky_map = preprocessing.preprocess(given, scene.beam, sections["preprocess_map"], areas=scene.areas)
     columns = _forced_columns(scene, sky_map, rows, sections["forced_photometry"])
-    unknown = _without_known(scene, sky_map, sections["forced_photometry"])
+    unknown = _without_known(scene, sky_map, sections)
     detections = _find(sky_map, unknown.rho, sections["find_sources"], scene)
     radius = sections["measure_recovery"]["match_fwhm"] * _width_arcmin(sky_map)
     columns |= _detected_columns(rows, detections, radius)
@@ -338,7 +337,7 @@ def count_false_alarms(scene, sections):
         Table ``false_alarms``, a row for each threshold.
     """
     sky_map, options = scene.sky_map, sections["find_sources"]
-    unknown = _without_known(scene, sky_map, sections["forced_photometry"])
+    unknown = _without_known(scene, sky_map, sections)
     place = photometry.expected_positions(sky_map, *(scene.detections[name] for name in RADEC), scene.pointing)
     sources = place.y, place.x, scene.detections["flux_mjy"]
     noise = subtraction.subtract_sources(unknown.rho, sky_map.kappa, *sources, sky_map.template)
@@ -365,13 +364,16 @@ def _paint_points(given, sources, beam):
     return preprocessing.paint_sources(shape, pixels, bands, beam_ell, bright, pixel_window=False)
 
 
-def _without_known(scene, sky_map, options):
+def _without_known(scene, sky_map, sections):
+    options = sections["forced_photometry"]
+    if options["method"] == "none" or not sections["find_sources"]["subtract_known"]:
+        return sky_map
     known = photometry.forced_photometry(sky_map, scene.catalog, scene.pointing, options)
     return revisits.without_known(sky_map, known, scene.pointing)
 
 
 def _find(sky_map, rho, options, scene):
-    return FINDERS[options["finder"]](sky_map, rho, options, scene.pointing)
+    return detection.find(sky_map, rho, options, scene.pointing)
 
 
 def _forced_columns(scene, sky_map, rows, options):

@@ -12,8 +12,9 @@ known
 noise
     a flag of ``reject_flags``; within ``edge_arcmin`` of the edge of the good area; fainter than
     ``bright_residual_fraction`` of the SNR of a catalogue source or detection within
-    ``bright_radius_fwhm`` (imperfect subtraction, or wings); a shape unlike the template; one of more
-    than ``cluster_n_max`` such detections within ``cluster_radius_arcmin``.
+    ``bright_radius_fwhm`` (imperfect subtraction, or wings); within ``bright_radius_arcmin_1jy`` of a
+    catalogue source, times its flux over 1 Jy where that is less than one, whatever its SNR; a shape
+    unlike the template; one of more than ``cluster_n_max`` such detections within ``cluster_radius_arcmin``.
 transient
     anything else found blindly.
 flare
@@ -32,6 +33,7 @@ from sotrplib import crossmatch, geometry, tables
 
 NOTHING_NEAR = "no known source within"
 _HOUR_S = 3600.0
+_JY = 1000.0
 _WIDTH_ERR, _ELONGATION_ERR = 0.5, 2.8  # of fwhm_ratio and elongation at SNR 1 (see shapes.measure)
 
 
@@ -214,6 +216,7 @@ def _noise_reasons(found, forced, named, options, band):
     """Why each detection is noise, empty where it is not."""
     single = _first_reason([_flag_reasons, _edge_reasons, _shape_reasons], found, options)
     bright = _bright_reasons(found, forced, options, band)
+    bright = np.where(bright != "", bright, _surroundings_reasons(found, forced, options))
     reasons = np.where(bright != "", bright, single)
     return np.where(reasons != "", reasons, _cluster_reasons(found, ~named.to_numpy() & (bright == ""), options))
 
@@ -277,6 +280,21 @@ def _bright_reasons(found, forced, options, band):
     texts = _where(snr < limit, text, snr, names, limit / fraction, sep / 60)[order]
     rows = np.asarray(i)[order]
     reasons[rows[texts != ""]] = texts[texts != ""]
+    return reasons
+
+
+def _surroundings_reasons(found, forced, options):
+    """Surroundings of bright catalogue sources, by the larger of their fluxes in the map and in the catalogue."""
+    reasons = np.full(len(found), "", dtype=object)
+    if options["bright_radius_arcmin_1jy"] == 0:
+        return reasons
+    flux = np.fmax(forced["flux_mjy"].to_numpy(), forced["catalog_flux_mjy"].to_numpy())
+    radius = options["bright_radius_arcmin_1jy"] * np.minimum(flux / _JY, 1)
+    i, j, sep = crossmatch.match(*_radec(forced), *_radec(found), 60 * radius)
+    text = "bright neighbour: {} ({:.0f} mJy), {:.1f}′ away, closer than {:.1f}′"
+    texts = _where(np.ones(len(i), bool), text, forced["source_id"].to_numpy(object)[i], flux[i], sep / 60, radius[i])
+    order = np.argsort(-sep, kind="stable")
+    reasons[j[order]] = texts[order]
     return reasons
 
 

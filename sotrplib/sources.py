@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sotrplib import geometry, tables, units
+from sotrplib import crossmatch, geometry, tables, units
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,39 @@ def read_catalog(path, options):
     return frame
 
 
+def read_catalogs(path, options):
+    """Read the catalogue of known sources and the files that add sources to it.
+
+    Parameters
+    ----------
+    path : path
+        The main catalogue.
+    options : mapping
+        Section ``catalog`` of the configuration: ``additional``, the paths of more files, and what
+        :func:`read_catalog` needs, for all of them.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Schema ``catalog``: the main catalogue, then the sources of each file that lie farther than twice
+        ``pos_err_arcsec`` from all sources before that file. A ``source_id`` in use gets ``_2``, ``_3``, ...
+        ``attrs`` sums those of the files and counts the sources left out in ``n_duplicate``.
+    """
+    merged = read_catalog(path, options)
+    counts = merged.attrs | {"n_duplicate": 0}
+    for other in options["additional"]:
+        more = read_catalog(other, options)
+        position = [frame[name].to_numpy() for frame in (more, merged) for name in ("ra_deg", "dec_deg")]
+        new = crossmatch.nearest(*position, 2 * options["pos_err_arcsec"])[0] < 0
+        found = more.attrs | {"n_duplicate": int(np.count_nonzero(~new))}
+        counts = {name: counts[name] + found[name] for name in counts}
+        log.info("%s: %d sources added, %d known already", other, np.count_nonzero(new), found["n_duplicate"])
+        merged = pd.concat([merged, more[new]], ignore_index=True)
+        merged = tables.make("catalog", merged.assign(source_id=_unique(other, merged["source_id"])))
+    merged.attrs = counts
+    return merged
+
+
 def flux_in_band(catalog, freq_ghz, reference_freq_ghz, default_index):
     """Fluxes of catalogue sources in a band.
 
@@ -124,18 +157,49 @@ def position_name(ra_deg, dec_deg):
     return f"J{hours:02d}{minutes:02d}{tenth / 10:04.1f}{sign}{dec}"
 
 
+def read_columns(path, names, *, key):
+    """Columns of a table from elsewhere, as text.
+
+    Parameters
+    ----------
+    path : path
+        CSV, FITS or ECSV, by the ending of its name.
+    names : list of str
+        Names of the columns; the first two are positions in degrees.
+    key : str
+        Key of the configuration that names the file, for errors.
+
+    Returns
+    -------
+    pandas.DataFrame
+
+    Raises
+    ------
+    CatalogError
+        If the file cannot be read, lacks a column, or states another unit than degrees for a position.
+    """
+    frame, stated = _read_any(path, _format(path, "auto"), key)
+    missing = [name for name in names if name not in frame]
+    if missing:
+        raise CatalogError(f"{path}: has no column {missing}, only {list(frame)}; correct {key}")
+    for name in names[:2]:
+        if str(stated.get(name) or "deg") != "deg":
+            raise CatalogError(f"{path}: column {name} is in {stated[name]}; expected deg: correct {key}")
+    return frame[list(dict.fromkeys(names))]
+
+
+def as_numbers(column):
+    """Text of a column as float64 (n,), NaN where it is no number."""
+    return pd.to_numeric(column.astype(str).str.strip(), errors="coerce").to_numpy(float)
+
+
 def _format(path, asked):
     return _ENDINGS.get(Path(path).suffix.lower(), "csv") if asked == "auto" else asked
 
 
 def _read(path, kind, columns, flux_unit):
     """The file as a DataFrame of the columns that are there."""
-    if not Path(path).is_file():
-        raise CatalogError(f"{path}: no such file; correct catalog.path")
-    try:
-        frame, stated = _read_csv(path) if kind == "csv" else _read_table(path, kind)
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise CatalogError(f"{path}: not a readable {kind} table ({error}); correct catalog.path or .format") from error
+    frame, stated = _read_any(path, kind, "catalog.path or .format")
     missing = [columns[key] for key in _REQUIRED if columns[key] not in frame]
     if missing:
         raise CatalogError(f"{path}: has no column {missing}, only {list(frame)}; name them in catalog.columns")
@@ -149,6 +213,16 @@ def _read(path, kind, columns, flux_unit):
     if absent:
         log.warning("%s: has no column %s; left empty", path, ", ".join(absent))
     return frame
+
+
+def _read_any(path, kind, key):
+    """The whole table as a DataFrame of text, and the units it states, by column."""
+    if not Path(path).is_file():
+        raise CatalogError(f"{path}: no such file; correct {key}")
+    try:
+        return _read_csv(path) if kind == "csv" else _read_table(path, kind)
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise CatalogError(f"{path}: not a readable {kind} table ({error}); correct {key}") from error
 
 
 def _read_csv(path):

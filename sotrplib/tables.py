@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,10 @@ flux_err_mjy | f8 | mJy | its error
 band | str | 1 | band of the most significant detection
 map_id | str | 1 | map of the most significant detection
 matched_name | str | 1 | catalogue source or moving object at this position, else empty
+external_name | str | 1 | nearest counterpart in the catalogues from elsewhere, else empty
+external_catalog | str | 1 | name of the catalogue it is in, else empty
+external_sep_arcsec | f8 | arcsec | distance to it; NaN without one
+external_p_chance | f8 | 1 | probability of an unrelated source of that catalogue so close; NaN without one
 """,
     ),
     "maps": _columns("""
@@ -305,6 +309,7 @@ MASK_BITS = {
     "GALAXY": 4,
     "PLANET": 8,
     "BRIGHT": 16,
+    "USER": 32,
 }
 
 

@@ -33,6 +33,7 @@ def candidate_table(**values):
         "time_unix_s": NIGHT, "max_snr": 15.0, "combined_snr": 20.0, "n_maps": 2, "n_arrays": 2, "n_bands": 1,
         "n_covering": 2, "flux_mjy": 150.0, "flux_err_mjy": FLUX_ERR, "band": "f090",
         "map_id": "solat_i1_f090_1760100000", "matched_name": "",
+        "external_name": "", "external_catalog": "", "external_sep_arcsec": np.nan, "external_p_chance": np.nan,
     }  # fmt: skip
     return tables.make("candidates", columns | values)
 

@@ -8,15 +8,16 @@ import pytest
 
 from sotrplib import association, geometry, tables
 
-OPTIONS = {"associate_sigma": 4.0, "associate_radius_arcmin": 1.5, "pointing_floor_arcsec": 3.0}
+OPTIONS = {"associate_sigma": 4.0, "associate_radius_arcmin": 1.5, "pointing_floor_arcsec": 3.0, "detect_snr": 5.0}
 
 
 def sifted(ra_deg, dec_deg, map_id, **columns):
     """Transients of SNR 10 good to 5 arcsec in the maps named, changed by ``columns``."""
     n = np.size(ra_deg)
     given = {name: np.zeros(n) for name in tables.column_names("sifted")}
-    given |= {"detection_id": np.arange(n), "origin": "blind", "ra_deg": ra_deg, "dec_deg": dec_deg, "snr": 10.0}
+    given |= {"detection_id": np.arange(n), "origin": "blind", "ra_deg": ra_deg, "dec_deg": dec_deg}
     given |= {"ra_err_arcsec": 5.0, "dec_err_arcsec": 5.0, "flux_mjy": 100.0, "flux_err_mjy": 10.0}
+    given |= {"snr": 10.0, "snr_peak": 10.1}
     given |= {"class": "transient", "reason": "none near", "matched_name": ""}
     frame = tables.make("sifted", given | columns)
     return frame.assign(map_id=np.broadcast_to(map_id, n), array="i1", band="f090")
@@ -62,6 +63,15 @@ def test_chains_make_one_event():
     frame = sifted([0.0, 0.0, 0.0], np.array([0, 28, 56]) / 3600, ["a", "b", "c"])
     assert association.associate(frame, OPTIONS).tolist() == [0, 0, 0]
     assert association.associate(frame.iloc[[0, 2]], OPTIONS).tolist() == [0, 1]
+
+
+def test_weak_detections_support_events_and_make_none():
+    """Detections below the threshold join one that reaches it; without such a one, or one that is noise, they go."""
+    frame = sifted([0.0, 0.0, 1.0, 1.0, 2.0, 2.0], 0.0, list("ababab"), snr_peak=[5.0, 4.0, 4.9, 4.9, 4.0, 9.0])
+    frame.loc[5, "class"] = "noise"
+    assert association.associate(frame, OPTIONS).tolist() == [0, 0, -1, -1, -1, -1]
+    everything = association.associate(frame, OPTIONS | {"detect_snr": 0.0})
+    assert partition(everything) == {frozenset(pair) for pair in ([0, 1], [2, 3], [4, 5])}
 
 
 def test_close_pairs_in_one_map_stay_apart(rng):

@@ -87,7 +87,7 @@ def test_readme_lists_every_key():
         ("find_sources: {snr_min: high}", r"find_sources\.snr_min: found 'high', expected type number"),
         ("find_sources: {snr_min: true}", r"find_sources\.snr_min: found True, expected type number"),
         ("find_sources: {cutout_arcmin: null}", r"find_sources\.cutout_arcmin: found None, expected type number"),
-        ("find_sources: {finder: peak}", r"finder: found 'peak', expected one of \['peaks', 'segments'\]"),
+        ("find_sources: {finder: peak}", r"finder: found 'peak', expected one of \['peaks', 'segments', 'none'\]"),
         ("find_sources: {snr_min: -1}", r"found -1.0, expected more than 0"),
         ("find_sources:", r"find_sources: found None, expected type object"),
         ("maps: {box: {ra_min_deg: 5}}", r"maps\.box: found .*, expected all of the keys"),

@@ -68,3 +68,13 @@ def test_connected_labels_in_order_of_appearance():
     """Components are numbered by their first node, whatever the order of the pairs."""
     labels = crossmatch.connected(6, np.array([5, 3]), np.array([1, 4]))
     assert list(labels) == [0, 1, 2, 3, 3, 1]
+
+
+def test_count_is_the_number_of_matches(rng):
+    """Neighbours counted are those that match, over RA 0, at the pole, and none for a position that is NaN."""
+    ra, dec = rng.uniform(-3, 3, 400) % 360, rng.uniform(-3, 3, 400)
+    for shift in (0.0, 87.0):
+        first = np.append(ra[:20], np.nan), np.append(dec[:20], 0.0) + shift
+        i, _, _ = crossmatch.match(*first, ra, np.minimum(dec + shift, 90), 3600.0)
+        found = crossmatch.count(*first, ra, np.minimum(dec + shift, 90), 3600.0)
+        np.testing.assert_array_equal(found, np.bincount(i, minlength=21))

@@ -208,3 +208,13 @@ def test_segments_divide_merged_sources(rng):
     found = run(detection.find_segments, make_sky_map(image.astype("f4"), make_template(n_rows=128)))
     assert len(found) == 2
     assert found["snr"].to_numpy() == pytest.approx([60, 40], abs=4)
+
+
+def test_finder_is_chosen_by_name(rng):
+    """peaks and segments find the source of a map, none gives the same columns without a row."""
+    sky = make_filtered_sky((96, 96), rng, [30], spacing_pix=96)
+    skymap = make_sky_map(sky.s, sky.template)
+    names = "peaks", "segments", "none"
+    found = {name: detection.find(skymap, skymap.rho, OPTIONS | {"finder": name}, NO_POINTING) for name in names}
+    assert {name: len(table) for name, table in found.items()} == {"peaks": 1, "segments": 1, "none": 0}
+    assert list(found["none"].columns) == list(found["peaks"].columns)

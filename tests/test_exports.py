@@ -105,6 +105,16 @@ def test_wide_sources_have_the_bands_side_by_side(tmp_path):
     exports.export(tmp_path / "sources.fits", frame, described)
 
 
+def test_candidates_are_chosen_by_class():
+    """Only candidates of the classes named are kept, in their order; no name keeps all."""
+    table = filled("candidates", 4).assign(**{"class": ["flare", "moving", "transient", "flare"]})
+    assert exports.of_classes(table, ["flare", "transient"])["candidate_id"].tolist() == [
+        table["candidate_id"][k] for k in (0, 2, 3)
+    ]
+    assert exports.of_classes(table, []).equals(table)
+    assert list(exports.of_classes(table, ["artefact"]).columns) == list(table.columns)
+
+
 def test_wide_sources_without_any_band():
     """No measurements leave the columns of the plain table."""
     frame, _ = exports.wide_sources(tables.empty("sources"), tables.empty("source_bands"))

@@ -43,3 +43,11 @@ def test_holes_lean_on_their_neighbours(rng):
     rms = flatfield.local_rms(np.where(weight, snr, 0), weight, (100, 100))
     np.testing.assert_allclose(rms, 3, rtol=0.06)
     np.testing.assert_array_equal(flatfield.local_rms(snr, np.zeros(snr.shape, bool), (100, 100)), 1)
+
+
+@pytest.mark.parametrize("clip_sigma", [1.5, 3.0, 5.0])
+def test_rms_does_not_depend_on_the_clipping(rng, clip_sigma):
+    """Noise of 2.5 has an rms of 2.5 within 1 %, wherever it is cut."""
+    snr = 2.5 * rng.normal(size=(400, 400))
+    rms, _ = flatfield.tile_rms(snr, np.ones(snr.shape, bool), (400, 400), clip_sigma=clip_sigma, iterations=40)
+    assert rms[0, 0] == pytest.approx(2.5, rel=0.01)

@@ -38,7 +38,17 @@ FLOORS = [
         "peaks",
     ],
     ["pointing", "photometry", "detection", "ephemerides", "preprocessing", "truth", "simulate", "coadd"],
-    ["sifting", "association", "revisits", "confirmation", "variability", "lightcurves", "catalogs", "exports"],
+    [
+        "sifting",
+        "association",
+        "revisits",
+        "counterparts",
+        "confirmation",
+        "variability",
+        "lightcurves",
+        "catalogs",
+        "exports",
+    ],
     ["plots", "mapviews", "recovery", "report", "alerts", "logs", "cli", "connectors"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

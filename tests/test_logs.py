@@ -52,6 +52,18 @@ def test_everything_said_reaches_the_log(tmp_path):
     assert all(words in text for words in ("from logging", "from warnings", "from a compiled library"))
 
 
+@pytest.mark.parametrize(("level", "said"), [("DEBUG", "abc"), ("INFO", "bc"), ("WARNING", "c"), (None, "bc")])
+def test_level_is_that_of_the_environment(tmp_path, monkeypatch, level, said):
+    """Messages below the level asked for, or INFO, are left out."""
+    monkeypatch.delenv("SOTRP_LOG_LEVEL", raising=False)
+    if level:
+        monkeypatch.setenv("SOTRP_LOG_LEVEL", level)
+    with logs.capture(tmp_path / "job.log"):
+        for word, importance in zip("abc", (logging.DEBUG, logging.INFO, logging.WARNING), strict=True):
+            logging.getLogger("any").log(importance, word)
+    assert "".join(line[-1] for line in (tmp_path / "job.log").read_text().splitlines()) == said
+
+
 def test_traceback_reaches_the_log(tmp_path):
     """An error is written to the log with its traceback and raised again."""
     path = tmp_path / "job.log"

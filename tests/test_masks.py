@@ -260,3 +260,10 @@ def test_galaxy_mask_that_is_none(tmp_path):
         masks.galaxy_mask(tmp_path / "mask.fits", wcs.array_shape, wcs)
     with pytest.raises(maps.MapError, match="masked is 2; expected 0 or 1"):
         masks.galaxy_mask(tmp_path / "mask.fits", wcs.array_shape, wcs, masked=2)
+
+
+@pytest.mark.parametrize(("reference", "dropped"), [("median", 10), ("percentile", 60), ("max", 99)])
+def test_clean_kappa_has_its_reference(reference, dropped):
+    """Of weights of 1, 10, 100 and 1000 those below half the median, the 95th percentile or the maximum go."""
+    kappa = np.repeat([1.0, 10.0, 100.0, 1000.0], [10, 50, 39, 1]).reshape(10, 10)
+    assert np.sum(masks.clean_kappa(kappa, 0.5, reference=reference) == 0) == dropped

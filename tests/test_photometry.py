@@ -366,3 +366,14 @@ def test_bright_sources_are_followed_to_where_they_are(rng):
         rho = subtraction.subtract_sources(skymap.rho, skymap.kappa, *sources, skymap.template)
         worst.append(np.abs(rho / np.sqrt(skymap.kappa))[40:160, 40:160].max())
     assert worst[0] < 6 and worst[1] > 10
+
+
+def test_method_none_measures_nothing():
+    """The method matched_filter measures the known source, none gives a table without rows."""
+    skymap, catalog = make_sky((96, 96), 40.0, 40.0, 30.0)
+    found = [
+        photometry.measure_known(skymap, catalog, None, OPTIONS | {"method": method})
+        for method in ("matched_filter", "none")
+    ]
+    assert [len(table) for table in found] == [1, 0]
+    assert found[1].dtypes.equals(found[0].dtypes)

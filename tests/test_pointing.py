@@ -11,12 +11,14 @@ from sotrplib import geometry, pointing, tables
 OPTIONS = {
     "model": "constant",
     "order": 1,
+    "average": "mean",
     "snr_min": 10.0,
     "n_min": 3,
     "radius_arcmin": 2.0,
     "flux_min_mjy": 0.0,
     "isolation_arcmin": 5.0,
     "isolation_flux_ratio": 0.1,
+    "chi2_max": None,
     "clip_sigma": 4.0,
     "catalog_err_arcsec": 1.5,
 }
@@ -51,15 +53,22 @@ def make_catalog(wcs, y, x, snr, *, shift=(0.0, 0.0), pos_err=1.5):
     return tables.make("catalog", columns | unknown)
 
 
-def test_constant_offset_and_its_error(rng):
-    """The mean of 100 fits is the truth and their scatter the error the model gives."""
-    fits = [
-        pointing.evaluate(pointing.fit(make_offsets(rng, np.full(20, 12.0), np.full(20, -7.0)), OPTIONS)[0], 30, -5)
-        for _ in range(100)
-    ]
+@pytest.mark.parametrize("average", ["mean", "median"])
+def test_constant_offset_and_its_error(rng, average):
+    """The mean of 100 fits is the truth and their scatter the error the model gives, by mean and by median."""
+    options = OPTIONS | {"average": average}
+    tried = [make_offsets(rng, np.full(20, 12.0), np.full(20, -7.0)) for _ in range(100)]
+    fits = [pointing.evaluate(pointing.fit(table, options)[0], 30, -5) for table in tried]
     values = np.array(fits)
     assert values[:, :2].mean(axis=0) == pytest.approx([12, -7], abs=0.2)
     assert values[:, :2].std(axis=0) == pytest.approx(values[:, 2:].mean(axis=0), rel=0.2)
+
+
+def test_median_has_a_larger_error(rng):
+    """The error of the median is 1.2533 times that of the mean of the same sources."""
+    table = make_offsets(rng, np.zeros(30), np.zeros(30))
+    mean, median = (pointing.fit(table, OPTIONS | {"average": name})[0] for name in ("mean", "median"))
+    np.testing.assert_allclose(median.covariance / mean.covariance, 1.2533**2, rtol=1e-3)
 
 
 def test_outliers_are_left_out(rng):
@@ -169,3 +178,17 @@ def test_nothing_to_measure_is_a_table_without_rows(rows):
     table = pointing.measure_offsets(skymap, make_catalog(skymap.wcs, place, place, np.full(rows, 50.0)), OPTIONS)
     assert len(table) == 0
     assert pointing.fit(table, OPTIONS)[0].kind == "identity"
+
+
+def test_sources_unlike_the_template_are_left_out(rng):
+    """With chi2_max a streak is left out and point sources stay; without it all are used."""
+    y, x = np.array([60.0, 60.0, 180.0, 180.0]), np.array([60.0, 180.0, 60.0, 180.0])
+    streak = 180 + np.arange(-3.0, 4.0)
+    rows, columns = np.append(y[:3], np.full(7, 180.0)), np.append(x[:3], streak)
+    snr = np.append(np.full(3, 50.0), np.full(7, 20.0))
+    image = filtered_noise((256, 256), rng) + filtered_sources((256, 256), rows, columns, snr)
+    skymap = make_sky_map(image.astype("f4"), make_template(n_rows=256))
+    catalog = make_catalog(skymap.wcs, y, x, np.full(4, 50.0))
+    for limit, expected in ((None, ["s0", "s1", "s2", "s3"]), (3.0, ["s0", "s1", "s2"])):
+        table = pointing.measure_offsets(skymap, catalog, OPTIONS | {"chi2_max": limit})
+        assert table["source_id"].tolist() == expected

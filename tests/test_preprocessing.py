@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import skies
+from astropy.io import fits
 
 from sotrplib import beams, geometry, maps, preprocessing, tables
 
@@ -10,6 +11,7 @@ OPTIONS = {
     "noise_model": "measured",
     "ell_knee": 3000.0,
     "alpha": 3.0,
+    "ell_min": 0.0,
     "noise_zone_deg": 10.0,
     "noise_taper_arcmin": 20.0,
     "passes": 3,
@@ -20,9 +22,17 @@ OPTIONS = {
     "pixel_window": True,
     "given_template": "noise",
     "edge_arcmin": 3.0,
+    "hole_min_arcmin": 0.0,
     "kappa_min_fraction": 0.05,
+    "kappa_reference": "median",
+    "galaxy_mask": "",
+    "galaxy_masked_value": 0,
+    "extra_mask": "",
+    "noise_mask": "",
     "planet_mask_radius_arcmin": 10.0,
+    "asteroid_mask_radius_arcmin": 0.0,
     "flatfield_tile_deg": 1.0,
+    "flatfield_clip_sigma": 3.0,
 }
 SHAPE = (300, 360)
 
@@ -73,15 +83,79 @@ def test_mask_has_its_edges(quiet):
     assert quiet.mask[150, 180] == 0
 
 
+def test_small_holes_have_no_edge(sky):
+    """Holes of 2.5 arcmin are surrounded by a masked edge unless only those of 3 arcmin count; larger ones always."""
+    ivar = sky.ivar.copy()
+    ivar[150:155, 180:185] = ivar[60:80, 60:80] = 0
+    given, rim = input_map(sky.signal, ivar), ([149, 59], [182, 70])
+    for diameter, expected in ((0.0, [True, True]), (3.0, [False, True]), (11.0, [False, False])):
+        options = OPTIONS | {"hole_min_arcmin": diameter, "passes": 1}
+        mask = preprocessing.preprocess(given, beams.gaussian(2.05), options).mask
+        assert ((mask[rim] & tables.MASK_BITS["EDGE"]) > 0).tolist() == expected
+        assert mask[152, 182] == tables.MASK_BITS["UNOBSERVED"]
+
+
 def test_planets_are_cut_out_before_the_filter(sky):
     """A planet of 10 kJy under its disc leaves no trace outside of it."""
     bright = sky.signal + skies.point_source(sky, 150, 180, 1e7)
     ra, dec = geometry.pix2sky(wcs_of(SHAPE), np.array([150.0]), np.array([180.0]))
     planet = {"name": "Mars", "time_unix_s": 0, "ra_rate_arcsec_h": 0, "dec_rate_arcsec_h": 0, "pos_err_arcsec": 1}
     rows = tables.make("moving", planet | {"ra_deg": ra, "dec_deg": dec, "radius_arcmin": 0.1, "kind": "planet"})
-    result = preprocessing.preprocess(input_map(bright, sky.ivar), beams.gaussian(2.05), OPTIONS, planets=rows)
+    result = preprocessing.preprocess(input_map(bright, sky.ivar), beams.gaussian(2.05), OPTIONS, moving=rows)
     assert result.mask[150, 180] & tables.MASK_BITS["PLANET"] and result.kappa[150, 180] == 0
     assert np.abs(significance(result)).max() < 6.5
+
+
+def test_masked_sky_is_masked_in_its_bit_and_left_out_of_the_noise(sky, quiet):
+    """Half a map with three times its stated noise, under a mask, leaves the errors of the other half as they were."""
+    loud = np.zeros(SHAPE, bool)
+    loud[:, 180:] = True
+    given = input_map(np.where(loud, 3 * sky.signal, sky.signal), sky.ivar)
+    far = (slice(40, -40), slice(40, 140))
+    options = OPTIONS | {"flatfield_tile_deg": 0.0}
+    for name, bit in (("galaxy", "GALAXY"), ("extra", "USER"), ("noise", None)):
+        areas = preprocessing.Areas(**{name: loud})
+        result = preprocessing.preprocess(given, beams.gaussian(2.05), options, areas=areas)
+        bits = result.mask & (tables.MASK_BITS["GALAXY"] | tables.MASK_BITS["USER"])
+        np.testing.assert_array_equal(bits, loud * (tables.MASK_BITS[bit] if bit else 0))
+        assert np.median(np.sqrt(quiet.kappa[far] / result.kappa[far])) == pytest.approx(1, abs=0.05)
+    plain = preprocessing.preprocess(given, beams.gaussian(2.05), options)
+    assert np.median(np.sqrt(quiet.kappa[far] / plain.kappa[far])) > 1.3
+
+
+def test_masks_are_read_from_the_files_named(tmp_path):
+    """Each mask comes from its own file, and there is none where no file is named."""
+    values = (np.arange(SHAPE[1]) < 90) * np.ones(SHAPE, np.float32)
+    fits.writeto(tmp_path / "mask.fits", values, wcs_of(SHAPE).to_header())
+    options = OPTIONS | {"extra_mask": str(tmp_path / "mask.fits"), "galaxy_masked_value": 1}
+    areas = preprocessing.read_areas(options, SHAPE, wcs_of(SHAPE))
+    assert areas.galaxy is None and areas.noise is None
+    np.testing.assert_array_equal(areas.extra, values > 0)
+
+
+@pytest.mark.parametrize(("asteroid_radius", "n_masked"), [(0.0, [True, False]), (2.0, [True, True])])
+def test_small_bodies_are_masked_on_request(sky, asteroid_radius, n_masked):
+    """A planet is always masked, out to its own radius; an asteroid only with one given for it."""
+    ra, dec = geometry.pix2sky(wcs_of(SHAPE), np.array([80.0, 220.0]), np.array([100.0, 260.0]))
+    still = {"time_unix_s": 0, "ra_rate_arcsec_h": 0, "dec_rate_arcsec_h": 0, "pos_err_arcsec": 1, "radius_arcmin": 0.1}
+    names = {"name": ["Mars", "Ceres"], "kind": ["planet", "asteroid"]}
+    rows = tables.make("moving", still | names | {"ra_deg": ra, "dec_deg": dec})
+    options = OPTIONS | {"asteroid_mask_radius_arcmin": asteroid_radius, "passes": 1}
+    mask = preprocessing.preprocess(input_map(sky.signal, sky.ivar), beams.gaussian(2.05), options, moving=rows).mask
+    assert ((mask[[80, 220], [100, 260]] & tables.MASK_BITS["PLANET"]) > 0).tolist() == n_masked
+    assert mask[220, 266] & tables.MASK_BITS["PLANET"] == 0 and mask[80, 116] & tables.MASK_BITS["PLANET"]
+
+
+def test_low_multipoles_get_no_weight(rng):
+    """A cloud of 40 arcmin disappears with ell_min 1500, and the noise that is left has true errors."""
+    distance = np.hypot(*(np.indices(SHAPE) - np.array([150, 180])[:, None, None]))
+    noise, cloud = rng.normal(size=SHAPE), 30 * np.exp(-0.5 * (distance / 34) ** 2)
+    given = [input_map(image * 1e6, np.full(SHAPE, 1e-12)) for image in (noise, noise + cloud)]
+    for ell_min, low, high in ((0.0, 100, np.inf), (1500.0, 0, 0.5)):
+        options = OPTIONS | {"noise_model": "white", "flatfield_tile_deg": 0.0, "ell_min": ell_min}
+        still, cloudy = (significance(preprocessing.preprocess(m, beams.gaussian(2.05), options)) for m in given)
+        assert low < np.abs(cloudy - still)[60:-60, 60:-60].max() < high
+        assert still[60:-60, 60:-60].std() == pytest.approx(1, abs=0.06)
 
 
 def test_filtered_maps_pass_with_their_noise_as_template(quiet):
@@ -121,4 +195,4 @@ def test_nothing_left_is_an_error(sky):
     moon = {"name": "Moon", "time_unix_s": 0, "ra_rate_arcsec_h": 0, "dec_rate_arcsec_h": 0, "pos_err_arcsec": 1}
     rows = tables.make("moving", moon | {"ra_deg": ra, "dec_deg": dec, "radius_arcmin": 300.0, "kind": "planet"})
     with pytest.raises(maps.MapError, match="solat_i1_f090_1763085600: no pixel is left"):
-        preprocessing.preprocess(input_map(sky.signal, sky.ivar), beams.gaussian(2.05), OPTIONS, planets=rows)
+        preprocessing.preprocess(input_map(sky.signal, sky.ivar), beams.gaussian(2.05), OPTIONS, moving=rows)

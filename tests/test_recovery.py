@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from test_preprocessing import OPTIONS, SHAPE, input_map
 
-from sotrplib import beams, geometry, maps, photometry, pointing, preprocessing, recovery, tables
+from sotrplib import beams, detection, geometry, maps, photometry, pointing, preprocessing, recovery, tables
 from sotrplib import template as templates
 
 SECTIONS = {
@@ -28,6 +28,7 @@ SECTIONS = {
     },
     "preprocess_map": OPTIONS,
     "forced_photometry": {
+        "method": "matched_filter",
         "flux_min_mjy": 0.0,
         "offset_snr_min": 5.0,
         "offset_max_arcmin": 1.5,
@@ -36,6 +37,7 @@ SECTIONS = {
     },
     "find_sources": {
         "finder": "peaks",
+        "subtract_known": True,
         "snr_min": 5.0,
         "min_separation_fwhm": 1.0,
         "template_err": 0.02,
@@ -246,7 +248,7 @@ def test_real_sources_make_detections_pure(rng):
     s = filtered_noise((280, 280), rng) + filtered_sources((280, 280), y, x, np.full(10, 60.0))
     sky_map = make_sky_map(s, make_template(n_rows=280))
     model, find = pointing.PointingModel(), SECTIONS["find_sources"]
-    found = recovery.FINDERS["peaks"](sky_map, sky_map.rho, find, model)
+    found = detection.find_peaks(sky_map, sky_map.rho, find, model)
     scene = recovery.Scene(None, None, sky_map, tables.empty("catalog"), model, found)
     table = recovery.count_false_alarms(scene, SECTIONS).iloc[-1]
     assert (table["n_detections"], table["n_negative"], table["purity"]) == (10, 0, 1)

@@ -279,3 +279,22 @@ def test_inputs_are_left_alone():
     sifting.sift(*given, OPTIONS, band=BAND)
     for frame, copy in zip(given, copies, strict=True):
         pd.testing.assert_frame_equal(frame, copy)
+
+
+@pytest.mark.parametrize(("flux", "reach"), [(3000.0, 10.0), (1000.0, 10.0), (300.0, 3.0), (-5.0, 0.0)])
+def test_surroundings_of_bright_sources_grow_with_flux(flux, reach):
+    """Radius 10 arcmin at 1 Jy: 10 at 3 Jy, 3 at 0.3 Jy are noise inside, and transients outside or if it is off."""
+    known = catalog([10.0], [0.0], flux_mjy=flux)
+    found = detections([10.0] * 2, np.array([0.95, 1.05]) * max(reach, 1.6) / 60)
+    expected = ["noise", "transient"] if reach else ["transient"] * 2
+    settings = {"cluster_n_max": 9, "bright_residual_fraction": 0.0, "bright_radius_arcmin_1jy": 10.0}
+    assert sift(found, known, **settings)["class"].tolist() == expected
+    assert sift(found, known, **settings | {"bright_radius_arcmin_1jy": 0.0})["class"].tolist() == ["transient"] * 2
+
+
+def test_bright_source_itself_stays_known():
+    """A detection on the source is known, and a moving object beside it moving, however large the surroundings."""
+    known, asteroid = catalog([10.0], [0.0], flux_mjy=2000.0), movers("Ceres", [10.05], [0.0])
+    found = sift(detections([10.0, 10.05, 10.02], [0.0] * 3), known, asteroid, bright_radius_arcmin_1jy=10.0)
+    assert found[found["origin"] == "blind"]["class"].tolist() == ["known", "moving", "noise"]
+    assert "bright neighbour: s0 (2000 mJy), 1.2′ away, closer than 10.0′" in found["reason"][2]

@@ -206,3 +206,18 @@ def test_catalogue_in_a_band_keeps_all_but_the_fluxes():
     kept = [name for name in catalog if not name.startswith("flux")]
     assert found[kept].equals(catalog[kept])
     assert catalog["flux_mjy"].tolist() == [50.0]
+
+
+def test_additional_sources_follow_those_of_the_main_catalogue(tmp_path):
+    """A second file adds what lies beyond twice the position error, over RA 0 too, under names of its own."""
+    make_table().write(tmp_path / "main.csv", format="ascii.csv")
+    near, far = 2.9 / 3600, 3.1 / 3600
+    more = make_table(raDeg=[10.0, -20.0 + 360, 359.5], decDeg=[-1.0 + near, 2.5 + far, 80.0 + far])
+    more.write(tmp_path / "more.fits")
+    options = OPTIONS | {"additional": [tmp_path / "more.fits"]}
+    found = sources.read_catalogs(tmp_path / "main.csv", options)
+    assert list(found["source_id"]) == ["A", "B", "C", "B_2", "C_2"]
+    assert list(found["source_name"]) == ["A", "B", "C", "B", "C"]
+    assert found.attrs == {"n_dropped": 0, "n_faint": 0, "n_duplicate": 1}
+    alone = sources.read_catalogs(tmp_path / "main.csv", OPTIONS | {"additional": []})
+    assert alone.equals(sources.read_catalog(tmp_path / "main.csv", OPTIONS))

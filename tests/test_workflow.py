@@ -285,6 +285,31 @@ def test_edited_catalogue_leaves_the_filter_alone(run):
     assert planned(run) == expected | of_all() | {("read_catalog", "")}
 
 
+def test_further_catalogues_are_inputs(run):
+    """Counterparts and added sources come from files of their own; their new bytes run what reads them."""
+    flash = store.read_table(run / "results/catalogs/catalog.h5", "candidates").iloc[0]
+    (run / "quasars.csv").write_text(f"ra,dec,id\n{flash['ra_deg']},{flash['dec_deg']},Q1\n")
+    (run / "more.csv").write_text("name,raDeg,decDeg,fluxJy,err_fluxJy\nadded,0.6,-30.0,0.2,0.01\n")
+    columns = "{path: quasars.csv, name: QSO, ra_deg: ra, dec_deg: dec, label: id}"
+    external = f"confirm_candidates: {{external_catalogs: [{columns}]}}"
+    given = GIVEN.replace("catalog: {", "catalog: {additional: [more.csv], ")
+    (run / "test.yaml").write_text("\n".join([CONFIG, given, external]))
+    done = snakemake(run)
+    assert done.returncode == 0, done.stdout
+    found = store.read_table(run / "results/catalogs/catalog.h5", "candidates").iloc[0]
+    assert (found["external_name"], found["external_catalog"]) == ("Q1", "QSO")
+    assert "added" in set(store.read_table(run / "results/inputs/catalog.h5", "catalog")["source_id"])
+    (run / "quasars.csv").write_text("ra,dec,id\n5,5,Q2\n")
+    assert planned(run) == of_all()
+    (run / "more.csv").write_text("name,raDeg,decDeg,fluxJy,err_fluxJy\nother,0.6,-30.0,0.2,0.01\n")
+    assert {("read_catalog", "")} | of_map(FIRST, STAGES[1:]) <= planned(run)
+
+
+def test_log_level_runs_no_map(run):
+    """What the logs are to say changes the record of the configuration, and no result."""
+    assert planned(run, "--config", "log_level=DEBUG") <= {("dump_config", ""), ("report", ""), ("check_maps", "")}
+
+
 def test_directory_gives_the_rows_of_a_table(run):
     """Depth-1 files in a directory are found under the map_ids a table would give them."""
     for map_id in (FIRST, SECOND, THIRD):
@@ -437,6 +462,8 @@ def test_mended_map_runs_alone(bad, tmp_path):
         ("maps={table: none.csv}", r"none\.csv: cannot be read"),
         ("catalog={path: '{data_dir}/a.csv'}", r"catalog\.path: .*data_dir is empty"),
         ("catalog={path: none.fits}", r"catalog\.path: none\.fits does not exist"),
+        ("catalog={additional: [none.csv]}", r"catalog\.additional: none\.csv does not exist"),
+        ("confirm_candidates={external_catalogs: [{path: a.csv}]}", r"external_catalogs\.0: .*all of the keys"),
         ("beams={f090: none.txt}", r"beams\.f090: none\.txt does not exist"),
     ],
 )
