@@ -1,0 +1,23 @@
+"""The lines of the benchmark by name; each takes "full" or "small" and gives its rows."""
+
+import filtering
+import fluxes
+import inputs
+import searching
+import speed
+
+LINES = {
+    "efficiency": filtering.efficiency,
+    "response": filtering.response,
+    "scatter": filtering.scatter,
+    "noise_level": filtering.noise_level,
+    "forced": fluxes.forced,
+    "blends": fluxes.blends,
+    "crowded": fluxes.crowded,
+    "positions": searching.places,
+    "completeness": searching.completeness,
+    "separation": searching.separation,
+    "beams": inputs.beam,
+    "units": inputs.unit,
+    "speed": speed.speed,
+}
