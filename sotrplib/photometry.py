@@ -7,6 +7,7 @@ solved together (:mod:`blends`). Nothing is fitted to the flux, so it is unbiase
 from typing import NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
 from sotrplib import geometry, masks, positions, tables
 from sotrplib import pointing as pointings
@@ -78,8 +79,8 @@ def forced_photometry(skymap, catalog, pointing, options):
     pointing : pointing.PointingModel or None
         Measured minus catalogue positions of this map; None is no offset. The catalogue is not moved.
     options : mapping
-        Section ``forced_photometry`` of the configuration: ``flux_min_mjy, offset_snr_min, offset_max_arcmin,
-        blend_limit, near_edge_arcmin``.
+        Section ``forced_photometry`` of the configuration: ``flux_min_mjy, interpolation, offset_snr_min,
+        offset_max_arcmin, blend_limit, near_edge_arcmin``.
 
     Returns
     -------
@@ -89,7 +90,7 @@ def forced_photometry(skymap, catalog, pointing, options):
     """
     catalog, expected = _on_map(skymap, catalog, pointing, options["flux_min_mjy"])
     y, x = expected.y, expected.x
-    s, kappa = templates.read_at(skymap.rho, skymap.kappa, y, x, skymap.template)
+    s, kappa = read_between(skymap, y, x, options["interpolation"])
     shares, limit = catalog["flux_mjy"].to_numpy(float), options["blend_limit"]
     solved = solve_blends(y, x, s * np.sqrt(kappa), kappa, skymap.template, blend_limit=limit, shares=shares)
     flags = _state_flags(skymap, y, x)
@@ -104,6 +105,39 @@ def forced_photometry(skymap, catalog, pointing, options):
     if pointing is None or pointing.kind == "identity":
         flags |= tables.flag("POINTING_IDENTITY")
     return tables.make("forced", columns | {"flags": flags})
+
+
+def read_between(skymap, y, x, interpolation="template"):
+    """Read a filtered map at positions between its pixels.
+
+    Parameters
+    ----------
+    skymap : maps.SkyMap
+    y, x : array (n,)
+        Positions in pixels.
+    interpolation : {"template", "spline", "nearest"}
+        As :func:`template.read_at`; a cubic spline through s = rho / sqrt(kappa), 0 where unobserved; or the nearest
+        pixel, which loses 1.7 % (f090) to 3.2 % (f150) of a flux with pixels of 0.5 arcmin.
+
+    Returns
+    -------
+    s, kappa : array (n,)
+        As of :func:`template.read_at`; NaN where the nearest pixel is unobserved or off the map.
+    """
+    if interpolation == "template":
+        return templates.read_at(skymap.rho, skymap.kappa, y, x, skymap.template)
+    place = np.stack([y, x])
+    on_map = geometry.inside(skymap.rho.shape, y, x)
+    row, column = np.rint(np.where(on_map, place, 0)).astype(int)
+    nearest = np.where(on_map, skymap.kappa[row, column], 0).astype(float)
+    observed = nearest > 0
+    if interpolation == "nearest":
+        with np.errstate(invalid="ignore", divide="ignore"):
+            s = skymap.rho[row, column] / np.sqrt(nearest)
+        return np.where(observed, s, np.nan), np.where(observed, nearest, np.nan)
+    image = np.divide(skymap.rho, np.sqrt(skymap.kappa), out=np.zeros(skymap.rho.shape, "f4"), where=skymap.kappa > 0)
+    s = ndimage.map_coordinates(image, np.where(on_map, place, 0), output=float, order=3, mode="mirror")
+    return np.where(observed, s, np.nan), templates.read_kappa(skymap.kappa, y, x)
 
 
 def expected_positions(skymap, ra_deg, dec_deg, pointing=None):

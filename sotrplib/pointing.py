@@ -25,7 +25,7 @@ class PointingModel:
     Parameters
     ----------
     kind : str
-        identity, constant or polynomial.
+        identity, constant, polynomial or fixed (a shift known beforehand).
     order : int
         Highest total power of the two coordinates.
     centre : (float, float)
@@ -60,16 +60,16 @@ def fit(sources, options, *, centre=None):
     sources : pandas.DataFrame
         Table ``pointing_sources``.
     options : mapping
-        ``model`` (constant, polynomial or identity), ``order``, ``average`` (of the constant model: mean or median),
-        ``n_min``, ``clip_sigma``: section ``fit_pointing`` of the configuration.
+        ``model`` (constant, polynomial, fixed or identity), ``order``, ``average`` (of the constant model: mean or
+        median), ``ra_shift_arcsec``, ``dec_shift_arcsec``, ``n_min``, ``clip_sigma``: section ``fit_pointing``.
     centre : (float, float), optional
         RA and Dec of the middle of the map, degrees; default the mean of the sources.
 
     Returns
     -------
     PointingModel
-        The identity where fewer than ``n_min`` sources are left. A polynomial needs two sources more than it has
-        terms, else its order is lowered.
+        Where fewer than ``n_min`` sources are left the shift known beforehand, or the identity if that is zero. A
+        polynomial needs two sources more than it has terms, else its order is lowered.
     pandas.DataFrame
         ``sources`` with the column ``used``.
 
@@ -79,21 +79,33 @@ def fit(sources, options, *, centre=None):
     fitted where chi-square is more than two sigma above its expectation. The median has weights 1 / error, by which
     its variance is pi / 2 times that of the mean.
     """
-    if options["model"] not in ("identity", "constant", "polynomial"):
-        raise ValueError(f"fit_pointing.model is {options['model']!r}; expected identity, constant or polynomial")
+    highest = {"identity": -1, "fixed": -1, "constant": 0, "polynomial": options["order"]}
+    if options["model"] not in highest:
+        raise ValueError(f"fit_pointing.model is {options['model']!r}; expected one of {', '.join(highest)}")
     ra, dec = sources["ra_deg"].to_numpy(), sources["dec_deg"].to_numpy()
     offset = sources[["ra_offset_arcsec", "dec_offset_arcsec"]].to_numpy().T
     error = sources[["ra_offset_err_arcsec", "dec_offset_err_arcsec"]].to_numpy().T
     used = np.isfinite(offset).all(axis=0) & np.isfinite(error).all(axis=0) & (error > 0).all(axis=0)
-    highest = {"identity": -1, "constant": 0, "polynomial": options["order"]}[options["model"]]
     where = _frame(ra, dec, used, centre) if used.any() else None
-    for order in range(_affordable(highest, used.sum(), options["n_min"]), -1, -1):
+    for order in range(_affordable(highest[options["model"]], used.sum(), options["n_min"]), -1, -1):
         terms = _terms(*_coordinates(ra, dec, *where), order)
         model, kept = _fit_clipped(terms, offset, error, used, options)
         if _affordable(order, kept.sum(), options["n_min"]) == order:
             kind = "polynomial" if order else "constant"
             return PointingModel(kind, order, *where, *model, n_used=int(kept.sum())), sources.assign(used=kept)
-    return PointingModel(), sources.assign(used=False)
+    return _without_fit(options), sources.assign(used=False)
+
+
+def _without_fit(options):
+    """Model of a map whose sources are not used: the shift known beforehand, exact, or the identity."""
+    shift = _known_shift(options)
+    if options["model"] == "identity" or options["model"] != "fixed" and not shift.any():
+        return PointingModel()
+    return PointingModel("fixed", coefficients=shift[:, None])
+
+
+def _known_shift(options):
+    return np.array([options["ra_shift_arcsec"], options["dec_shift_arcsec"]])
 
 
 def evaluate(model, ra_deg, dec_deg):
@@ -135,7 +147,7 @@ def measure_offsets(skymap, catalog, options):
     """Measured minus catalogue positions of bright isolated sources.
 
     A shift common to all sources is looked for first, in the mean of the map around their positions, up to
-    ``radius_arcmin``; then the highest peak near each shifted position is refined.
+    ``radius_arcmin`` from the shift known beforehand; then the highest peak near each shifted position is refined.
 
     Parameters
     ----------
@@ -144,7 +156,8 @@ def measure_offsets(skymap, catalog, options):
         Table ``catalog``, fluxes in the band of the map; a source without flux is taken as just bright enough.
     options : mapping
         ``snr_min``, ``flux_min_mjy``, ``radius_arcmin``, ``isolation_arcmin``, ``isolation_flux_ratio``,
-        ``chi2_max`` (None for any), ``catalog_err_arcsec``: section ``fit_pointing``.
+        ``chi2_max`` (None for any), ``catalog_err_arcsec``, ``ra_shift_arcsec``, ``dec_shift_arcsec``: section
+        ``fit_pointing``.
 
     Returns
     -------
@@ -156,7 +169,8 @@ def measure_offsets(skymap, catalog, options):
     if not len(picked):
         return tables.empty("pointing_sources")
     s = np.where(good, maps.snr(skymap), np.float32(np.nan))
-    shift = _common_shift(s, skymap.wcs, picked, expected, _shift_grid(skymap.template, options["radius_arcmin"]))
+    grid = _shift_grid(skymap.template, options["radius_arcmin"])
+    shift = _common_shift(s, skymap.wcs, picked, expected, grid, _known_shift(options))
     return _measure_near(s, skymap, picked, shift, options)
 
 
@@ -187,15 +201,18 @@ def _shift_grid(template, radius_arcmin):
     return 60 * offsets[:, np.hypot(*offsets) <= radius_arcmin]
 
 
-def _common_shift(s, wcs, sources, expected, grid):
-    """Shift (dra, ddec) in arcsec at which s around the brightest sources is highest; 0 if nothing stands out."""
+def _common_shift(s, wcs, sources, expected, grid, known):
+    """Shift (dra, ddec) in arcsec, ``known`` and one of ``grid`` together, at which s around the brightest sources is
+    highest; the known one if nothing stands out.
+    """
+    grid = grid + known[:, None]
     brightest = np.argsort(-expected, kind="stable")[:_GROSS_SOURCES]
     weight = np.clip(expected[brightest], 1, _BRIGHTEST)
     ra, dec = (sources[name].to_numpy()[brightest, None] for name in ("ra_deg", "dec_deg"))
     values = _nearest_values(s, wcs, *geometry.offset_position(ra, dec, *grid[:, None, :]))
     stack = weight @ np.clip(np.nan_to_num(values), -_BRIGHTEST, _BRIGHTEST) / np.sqrt(np.sum(weight**2))
     best = int(np.argmax(stack))
-    return grid[:, best] if stack[best] > _GROSS_SIGMA else np.zeros(2)
+    return grid[:, best] if stack[best] > _GROSS_SIGMA else known
 
 
 def _nearest_values(image, wcs, ra, dec):

@@ -12,6 +12,8 @@ OPTIONS = {
     "model": "constant",
     "order": 1,
     "average": "mean",
+    "ra_shift_arcsec": 0.0,
+    "dec_shift_arcsec": 0.0,
     "snr_min": 10.0,
     "n_min": 3,
     "radius_arcmin": 2.0,
@@ -126,7 +128,7 @@ def test_identity_changes_nothing(rng):
 
 def test_unknown_model_is_an_error(rng):
     """A model that does not exist is named together with those that do."""
-    with pytest.raises(ValueError, match="'linear'; expected identity, constant or polynomial"):
+    with pytest.raises(ValueError, match="'linear'; expected one of identity, fixed, constant, polynomial"):
         pointing.fit(make_offsets(rng, [0.0], [0.0]), OPTIONS | {"model": "linear"})
 
 
@@ -192,3 +194,33 @@ def test_sources_unlike_the_template_are_left_out(rng):
     for limit, expected in ((None, ["s0", "s1", "s2", "s3"]), (3.0, ["s0", "s1", "s2"])):
         table = pointing.measure_offsets(skymap, catalog, OPTIONS | {"chi2_max": limit})
         assert table["source_id"].tolist() == expected
+
+
+def test_fixed_shift_is_taken_as_it_is(rng):
+    """The model fixed is the given shift without error, whatever the sources say, and so it is stored."""
+    options = OPTIONS | {"model": "fixed", "ra_shift_arcsec": 12.0, "dec_shift_arcsec": -7.0}
+    model, table = pointing.fit(make_offsets(rng, np.full(9, 50.0), np.zeros(9)), options)
+    again = pointing.from_dict(json.loads(json.dumps(pointing.to_dict(model))))
+    assert np.array(pointing.evaluate(again, [1.0, 200.0], [0.0, 80.0])).T.tolist() == [[12.0, -7.0, 0.0, 0.0]] * 2
+    assert (model.kind, model.n_used, table["used"].any()) == ("fixed", 0, False)
+
+
+@pytest.mark.parametrize(("shift", "kind"), [((0.0, 0.0), "identity"), ((12.0, -7.0), "fixed")])
+def test_too_few_sources_leave_the_known_shift(rng, shift, kind):
+    """A constant that two sources do not allow falls back on the shift known beforehand; of zero it is the identity."""
+    options = OPTIONS | dict(zip(("ra_shift_arcsec", "dec_shift_arcsec"), shift, strict=True))
+    model, _ = pointing.fit(make_offsets(rng, np.full(2, 50.0), np.zeros(2)), options)
+    assert model.kind == kind
+    assert pointing.evaluate(model, 30.0, -5.0)[:2] == shift
+
+
+def test_fit_starts_at_the_known_shift(rng):
+    """A map off by 5 arcmin is beyond the search of 2, but measured right to 3 errors from a shift wrong by 20 arcsec."""
+    sky = make_filtered_sky((480, 480), rng, [15, 25, 60], spacing_pix=48, knee=0.0)
+    skymap = make_sky_map(sky.s, sky.template, dec0_deg=-40.0)
+    catalog = make_catalog(skymap.wcs, sky.y, sky.x, sky.snr, shift=(300.0, 20.0))
+    near = OPTIONS | {"ra_shift_arcsec": 280.0, "dec_shift_arcsec": 20.0}
+    model, blind = (pointing.fit(pointing.measure_offsets(skymap, catalog, o), o)[0] for o in (near, OPTIONS))
+    dra, ddec, dra_err, ddec_err = pointing.evaluate(model, 10.0, -40.0)
+    assert model.n_used > 50 and abs(dra - 300) < 3 * dra_err and abs(ddec - 20) < 3 * ddec_err
+    assert blind.n_used < 5
