@@ -132,6 +132,11 @@ def beam_files(wildcards):
     return outside([band.profile_path])
 
 
+def simulate_files(wildcards):
+    """Files from outside that the simulation of a map reads."""
+    return beam_files(wildcards) + outside(GEOMETRY_FILES)
+
+
 def masked_files(wildcards):
     """Beam profile and masks of a map."""
     return beam_files(wildcards) + outside(config["preprocess_map"][f"{name}_mask"] for name in MASKS)
@@ -167,6 +172,7 @@ def exports(formats):
 CATALOG_PATH = config["catalog"]["path"]
 CATALOG_INPUT = CATALOG_PATH if is_made(CATALOG_PATH) else ancient(CATALOG_PATH)
 EPHEMERIDES = config["ephemerides"]
+GEOMETRY_FILES = [config["simulate"][key] for key in ("geometry_map", "time_map") if config["simulate"][key]]
 MASKS = ("galaxy", "extra", "noise")
 MOVING_FILES = [*EPHEMERIDES["kernels"], EPHEMERIDES["elements"], *EPHEMERIDES["tables"]]
 if config["preprocess_map"]["asteroid_mask_radius_arcmin"]:  # all that moves is masked, or the planets alone

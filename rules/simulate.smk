@@ -4,6 +4,7 @@
 rule simulate_truth:
     input:
         objects=locate(config["simulate"]["objects"]),
+        shared=ancient(outside(GEOMETRY_FILES)),
     output:
         truth="results/simulated/truth.h5",
     log:
@@ -15,6 +16,7 @@ rule simulate_truth:
     params:
         options=config["simulate"],
         seed=config["seed"],
+        digests=file_digests(GEOMETRY_FILES),
         code=code("simulate_truth"),
     script:
         "../scripts/simulate_truth.py"
@@ -44,7 +46,7 @@ rule simulate_map:
     input:
         truth="results/simulated/truth.h5",
         instruments=INSTRUMENTS,
-        shared=ancient(beam_files),
+        shared=ancient(simulate_files),
     output:
         signal="results/simulated/{map_id}_map.fits",
         ivar="results/simulated/{map_id}_ivar.fits",
@@ -61,7 +63,7 @@ rule simulate_map:
         options=config["simulate"],
         seed=config["seed"],
         beams=own_beam,
-        digests=digests_of(beam_files),
+        digests=digests_of(simulate_files),
         code=code("simulate_map"),
     script:
         "../scripts/simulate_map.py"

@@ -4,7 +4,7 @@ from sotrplib import beams, logs, simulate, truth
 
 
 def main(job):
-    row, options, seed = job.params.row, job.params.options, job.params.seed
+    row, options, seed = job.params.row, simulate.on_geometry(job.params.options), job.params.seed
     instruments = beams.load_instruments(job.input.instruments)
     band = beams.band_info(instruments, row["instrument"], row["array"], row["band"], job.params.beams)
     sky = truth.read_truth(job.input.truth)

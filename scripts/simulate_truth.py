@@ -1,11 +1,12 @@
 """Draw the true sky that all simulated maps share."""
 
-from sotrplib import logs, truth
+from sotrplib import logs, simulate, truth
 
 
 def main(job):
+    options = simulate.on_geometry(job.params.options)
     objects = truth.read_objects(job.input.objects)
-    truth.write_truth(job.output.truth, truth.simulate_truth(job.params.options, job.params.seed, objects))
+    truth.write_truth(job.output.truth, truth.simulate_truth(options, job.params.seed, objects))
 
 
 with logs.capture(snakemake.log[0]):

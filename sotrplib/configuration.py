@@ -113,8 +113,8 @@ def list_files(config):
     keys += [("catalog.additional", path) for path in config["catalog"]["additional"]]
     keys += [(f"ephemerides.{key}", path) for key in ("kernels", "tables") for path in ephemerides[key]]
     keys += [(f"beams.{band}", path) for band, path in config["beams"].items() if isinstance(path, str)]
-    names = ("galaxy_mask", "extra_mask", "noise_mask")
-    return keys + [(f"preprocess_map.{name}", config["preprocess_map"][name]) for name in names]
+    named = {"preprocess_map": ("galaxy_mask", "extra_mask", "noise_mask"), "simulate": ("geometry_map", "time_map")}
+    return keys + [(f"{section}.{name}", config[section][name]) for section, names in named.items() for name in names]
 
 
 def _describe(error):

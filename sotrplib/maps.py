@@ -20,7 +20,7 @@ from sotrplib.template import Template
 
 log = logging.getLogger(__name__)
 
-_ABSOLUTE_TIME = 1e8  # s; larger times are unix times, not times since the reference
+ABSOLUTE_TIME_S = 1e8  # larger times are unix times, not times since the reference
 _BLOCK_ROWS = 128  # rows converted at a time, few enough to stay in the cache
 _WCS_TOLERANCE = 0.01  # pixels between the WCS of a map and of its weight
 # form: power of the unit in the signal file, in the weight file (0: no unit), whether the unit is a flux
@@ -220,6 +220,17 @@ def read_image_header(path):
         If the file is missing, no plain FITS image, or shorter than its header promises. Nothing is allocated.
     """
     return _with_image(path, lambda hdu: fits.Header([(c.keyword, c.value) for c in hdu.header.cards if _is_read(c)]))
+
+
+def read_wcs(path):
+    """WCS of the first image in a FITS file, its shape in ``array_shape``; errors as of :func:`read_map`."""
+    return _equatorial_wcs(path, read_image_header(path))
+
+
+def read_time_map(path, wcs, map_path):
+    """Times of a FITS file on the pixels of a map (``map_path``, for messages), as they are; NaN where it holds 0."""
+    _companion_header(path, map_path, wcs)
+    return _read_time(path, tuple(slice(0, n) for n in wcs.array_shape), 0.0, 0.0)
 
 
 def read_image(path, window):
@@ -461,7 +472,7 @@ def _read_time(path, window, t_ref, time_zero):
     """Times in seconds since ``t_ref``, NaN where the file holds 0 (unhit) or no finite number."""
     times = read_image(path, window)
     unknown = (times == 0) | ~np.isfinite(times)
-    if np.max(times, initial=0, where=~unknown) > _ABSOLUTE_TIME:
+    if np.max(times, initial=0, where=~unknown) > ABSOLUTE_TIME_S:
         times = times.astype(np.float64) - t_ref
     elif time_zero != t_ref:
         times = times + np.float64(time_zero - t_ref)

@@ -29,8 +29,31 @@ class MapErrors:
     calibration: float
 
 
+def on_geometry(options):
+    """Options whose centre, extent and pixel size are those of ``geometry_map``, if that is given.
+
+    Everything that is simulated must be so from these: the truth and its catalogue as well as the maps.
+
+    Raises
+    ------
+    maps.MapError
+        If the file is missing or no map of the sky.
+    """
+    if not options["geometry_map"]:
+        return options
+    wcs = maps.read_wcs(options["geometry_map"])
+    shape = wcs.array_shape
+    ra, dec = geometry.pix2sky(wcs, *((n - 1) / 2 for n in shape))
+    dy, dx = np.degrees(skies.pixel_steps(shape, wcs))
+    place = {"center_ra_deg": float(ra), "center_dec_deg": float(dec), "resolution_arcmin": 60 * dy}
+    return options | place | {"width_deg": shape[1] * dx, "height_deg": shape[0] * dy}
+
+
 def map_grid(options):
     """Shape (ny, nx) and WCS of every simulated map."""
+    if options["geometry_map"]:
+        wcs = maps.read_wcs(options["geometry_map"])
+        return wcs.array_shape, wcs
     height, width = options["height_deg"], options["width_deg"] / np.cos(np.radians(options["center_dec_deg"]))
     centre = options["center_ra_deg"], options["center_dec_deg"]
     return geometry.make_car(*centre, width, height, options["resolution_arcmin"])
@@ -67,7 +90,7 @@ def simulate_map(row, truth, band, beam, options, seed):
     beam : beams.Beam
         Beam of the map.
     options, seed
-        Section ``simulate`` and seed of the configuration.
+        Section ``simulate`` (from :func:`on_geometry`) and seed of the configuration.
 
     Returns
     -------
@@ -78,16 +101,16 @@ def simulate_map(row, truth, band, beam, options, seed):
     map_id = row["map_id"]
     shape, wcs = map_grid(options)
     scan, errors = map_scan(map_id, options, seed), map_errors(map_id, options, seed)
-    weight = _simulate_weight(map_id, scan, band, options, seed)
+    time = _pass_times(scan, options)
+    weight = np.where(np.isfinite(time), _simulate_weight(map_id, scan, band, options, seed), np.float32(0))
     sky = _simulate_cmb(band, beam, options, errors, seed) if options["cmb"] else np.zeros(shape, np.float32)
-    objects = _visible(truth, row, scan, band, errors)
+    objects = _visible(truth, row, _clock(scan, time, wcs), band, errors)
     sky += _paint(objects, shape, wcs, beam)
     noise = skies.noise_field(shape, wcs, noise_spectrum(map_id, options, seed), skies.rng_for(seed, map_id, "noise"))
     observed = weight > 0
     noise /= np.sqrt(np.where(observed, weight, 1))
     signal = np.where(observed, errors.calibration * sky + noise, 0).astype(np.float32)
-    ra, dec = geometry.pix2sky(wcs, *np.indices(shape))
-    time = np.where(observed, skies.scan_time(scan, ra, dec), np.nan).astype(np.float32)
+    time = np.where(observed, time, np.float32(np.nan))
     return maps.InputMap("intensity_ivar", signal, weight, time, wcs, _map_info(row, band, scan, time))
 
 
@@ -139,6 +162,35 @@ def write_depth1(prefix, input_map, *, unit="uK", gain=1.0, polarisation=None):
     store.write_info(f"{prefix}_info.hdf", input_map.info.info)
 
 
+def _pass_times(scan, options):
+    """Seconds after the reference time at which the pixels are seen, float32; NaN where ``time_map`` has none."""
+    shape, wcs = map_grid(options)
+    path = options["time_map"]
+    if not path:
+        return skies.scan_time(scan, *geometry.pix2sky(wcs, *np.indices(shape))).astype(np.float32)
+    time = maps.read_time_map(path, wcs, options["geometry_map"] or "the simulated map")
+    latest = np.nanmax(time, initial=-np.inf)
+    if not 0 < latest < maps.ABSOLUTE_TIME_S:
+        raise SimulationError(
+            f"simulate.time_map: {path}: the latest time is {latest:g} s; expected seconds since the reference time of "
+            "each map, 0 where unobserved: subtract the reference"
+        )
+    return time
+
+
+def _clock(scan, time, wcs):
+    """Function of RA and Dec: the time of the nearest pixel; where that is NaN, or off the map, the scan's."""
+
+    def read(ra, dec):
+        y, x = geometry.sky2pix(wcs, ra, dec, time.shape)
+        on_map = geometry.inside(time.shape, y, x)
+        row, column = (np.rint(np.where(on_map, p, 0)).astype(int) for p in (y, x))
+        seen = np.where(on_map, time[row, column], np.nan)
+        return np.where(np.isfinite(seen), seen, skies.scan_time(scan, ra, dec))
+
+    return read
+
+
 def _simulate_weight(map_id, scan, band, options, seed):
     """Inverse variance of the white noise, (mJy/sr)^-2."""
     name = map_id.split("_")[2]
@@ -164,14 +216,14 @@ def _simulate_cmb(band, beam, options, errors, seed):
     return kelvin * np.float32(units.intensity_factor("K", band.freq_ghz))
 
 
-def _visible(truth, row, scan, band, errors):
+def _visible(truth, row, clock, band, errors):
     """Measured positions and fluxes of the objects this map sees, each at the time its place is observed."""
     seen = truth["array"].isin(["", row["array"]]) & truth["band"].isin(["", row["band"]])
     objects = truth[seen].reset_index(drop=True)
     start = _reference_time(row)
     time = np.full(len(objects), start)
     for _ in range(3):
-        time = start + skies.scan_time(scan, *truths.positions(objects, time))
+        time = start + clock(*truths.positions(objects, time))
     ra, dec = truths.positions(objects, time)
     ra, dec = geometry.offset_position(ra, dec, errors.ra_offset_arcsec, errors.dec_offset_arcsec)
     flux = truths.fluxes(objects, band.freq_ghz, time)

@@ -215,7 +215,7 @@ def test_too_few_sources_leave_the_known_shift(rng, shift, kind):
 
 
 def test_fit_starts_at_the_known_shift(rng):
-    """A map off by 5 arcmin is beyond the search of 2, but measured right to 3 errors from a shift wrong by 20 arcsec."""
+    """A map off by 5 arcmin is beyond the search of 2, but measured to 3 errors from a shift wrong by 20 arcsec."""
     sky = make_filtered_sky((480, 480), rng, [15, 25, 60], spacing_pix=48, knee=0.0)
     skymap = make_sky_map(sky.s, sky.template, dec0_deg=-40.0)
     catalog = make_catalog(skymap.wcs, sky.y, sky.x, sky.snr, shift=(300.0, 20.0))

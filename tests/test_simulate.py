@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from astropy.io import fits
+from astropy.wcs import WCS
 
 from sotrplib import beams, configuration, geometry, maps, simulate, skies, store, truth, units
 
@@ -231,3 +232,61 @@ def test_unit_of_a_weight_is_refused(simulated, tmp_path):
     """A map cannot be written in inverse units."""
     with pytest.raises(simulate.SimulationError, match=r"unit 'uK\^-2' of the map; expected an intensity"):
         simulate.write_depth1(tmp_path / "a", simulated, unit="uK^-2")
+
+
+def write_image(path, values, wcs):
+    fits.PrimaryHDU(np.asarray(values, ">f4"), wcs.to_header()).writeto(path)
+    return str(path)
+
+
+def tangent_wcs(shape, ra_deg=359.8, dec_deg=-55.0, step_arcmin=0.6):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [ra_deg, dec_deg]
+    wcs.wcs.cdelt, wcs.wcs.crpix = [-step_arcmin / 60, step_arcmin / 60], [(shape[1] + 1) / 2, (shape[0] + 1) / 2]
+    return wcs
+
+
+def test_map_on_the_geometry_of_another(tmp_path):
+    """With a geometry map, a tangent plane at RA 0, a map has its pixels, and a source its flux where it should be."""
+    shape = (100, 140)
+    wcs = tangent_wcs(shape)
+    options = simulate.on_geometry(QUIET | {"geometry_map": write_image(tmp_path / "g.fits", np.zeros(shape), wcs)})
+    thing = pd.DataFrame([truth.OBJECT_DEFAULTS | {"name": "o"} | odd("new_source", 5.3, -7.1, steady_mjy=800.0)])
+    sky = truth.simulate_truth(options | {"n_sources": 0}, 1, thing)
+    quiet = simulate.simulate_map(row_of(), sky, BAND, BEAM, options, 1)
+    errors = simulate.map_errors(row_of()["map_id"], options, 1)
+    here = geometry.offset_position(*wcs.wcs.crval, 60 * 5.3, -60 * 7.1)
+    expected = geometry.offset_position(*here, errors.ra_offset_arcsec, errors.dec_offset_arcsec)
+    flux, pixel = flux_around(quiet, *here)
+    assert quiet.signal.shape == shape
+    assert flux == pytest.approx(800.0, rel=2e-3)
+    assert geometry.separation_arcsec(*geometry.pix2sky(wcs, *pixel), *expected) < 0.5
+    assert options["width_deg"] == pytest.approx(1.4, rel=1e-3)
+
+
+def test_times_of_a_given_map_are_kept(tmp_path):
+    """With a time map a pixel is seen at its time, a moving object where it is then, and what has no time is unseen."""
+    shape, wcs = simulate.map_grid(OPTIONS)
+    time = np.full(shape, 7200.0)
+    time[:20] = 0
+    still = QUIET | {"pointing_rms_arcsec": 0.0, "time_map": write_image(tmp_path / "t.fits", time, wcs)}
+    sky = sky_of(odd("moving", 6.0, 4.0, steady_mjy=500.0, ra_rate_arcsec_h=-120.0, dec_rate_arcsec_h=60.0))
+    quiet = simulate.simulate_map(row_of(), sky, BAND, BEAM, still, 1)
+    assert np.unique(quiet.time[np.isfinite(quiet.time)]).tolist() == [7200.0]
+    assert not quiet.weight[:20].any() and quiet.weight[25:].any()
+    there = truth.positions(sky, START + 7200.0)
+    _, pixel = flux_around(quiet, *there)
+    assert geometry.separation_arcsec(*geometry.pix2sky(wcs, *pixel), *there) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [(1.7e9, simulate.SimulationError, "expected seconds since"), (None, maps.MapError, r"shape \(7, 9\); expected")],
+)
+def test_wrong_time_map_is_named(tmp_path, values, error, message):
+    """A time map of absolute times, or of another shape, stops with what was found and what was expected."""
+    shape, wcs = simulate.map_grid(OPTIONS)
+    image = np.full((7, 9) if values is None else shape, values or 1.0)
+    options = QUIET | {"time_map": write_image(tmp_path / "t.fits", image, wcs)}
+    with pytest.raises(error, match=message):
+        simulate.simulate_map(row_of(), sky_of(), BAND, BEAM, options, 1)
