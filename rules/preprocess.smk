@@ -41,6 +41,7 @@ rule preprocess_map:
         row=map_row,
         box=config["maps"]["box"],
         box_margin_arcmin=config["maps"]["box_margin_arcmin"],
+        box_cut=config["maps"]["box_cut"],
         beams=own_beam,
         options=config["preprocess_map"],
         ephemerides=MASKED,

@@ -8,7 +8,9 @@ def filter_map(job):
     instruments = beams.load_instruments(job.input.instruments)
     band = beams.band_info(instruments, row["instrument"], row["array"], row["band"], job.params.beams)
     beam, site = beams.band_beam(band), (band.latitude_deg, band.longitude_deg, band.height_m)
-    given = maps.read_map(row, band, box=job.params.box, margin_arcmin=job.params.box_margin_arcmin)
+    box, margin = job.params.box, job.params.box_margin_arcmin
+    cut_after = box and job.params.box_cut == "filtered"
+    given = maps.read_map(row, band, box=None if cut_after else box, margin_arcmin=margin)
     where = (given.wcs, given.time, given.info.t_ref_unix_s, site)
     radii = options["planet_mask_radius_arcmin"], options["asteroid_mask_radius_arcmin"]
     reach = {"shape": given.signal.shape, "margin_arcmin": max(radii)}
@@ -16,6 +18,8 @@ def filter_map(job):
     moving = ephemerides.positions_in_map(job.params.ephemerides, *where, **reach, kinds=kinds)
     areas = preprocessing.read_areas(options, given.signal.shape, given.wcs)
     sky_map = preprocessing.preprocess(given, beam, options, moving=moving, areas=areas)
+    if cut_after:
+        sky_map = maps.cut_sky_map(sky_map, box, margin)
     return sky_map, {"site": site, "fwhm_arcmin": beams.beam_fwhm_arcmin(beam)}
 
 

@@ -211,6 +211,22 @@ def read_sky_map(path, window=None):
     )
 
 
+def cut_sky_map(skymap, box, margin_arcmin):
+    """The part of a filtered map that :func:`read_map` would have read of it.
+
+    Raises
+    ------
+    MapError
+        If nothing of the map is in the box.
+    """
+    window = _window(skymap.info.map_id, skymap.wcs, box, margin_arcmin)
+    template, time = skymap.template, None if skymap.time is None else skymap.time[window]
+    arrays = {name: getattr(skymap, name)[window] for name in ("rho", "kappa", "mask")}
+    edges = np.asarray(template.row_edges) - window[0].start
+    part = Template(template.values, edges, template.step_arcmin)
+    return dataclasses.replace(skymap, **arrays, time=time, wcs=geometry.slice_wcs(skymap.wcs, window), template=part)
+
+
 def read_image_header(path):
     """Header of the first image in a FITS file (the cards we read), checked against the size of the file.
 

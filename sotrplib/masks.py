@@ -174,6 +174,36 @@ def taper(observed, width_pix, aspect=1.0):
     return np.where(observed, weight, np.float32(0))
 
 
+def apodisation(observed, step_arcmin, *, edge_arcmin=0.0, hole_arcmin=0.0):
+    """Cosine taper over the observed pixels, of one width along the outer edge and another around holes.
+
+    Parameters
+    ----------
+    observed : array (ny, nx) bool
+    step_arcmin : (float, float)
+        Physical size (dy, dx) of the pixels in the middle of the map.
+    edge_arcmin, hole_arcmin : float
+        Width of the taper along the border of the observed area, and around the holes inside; 0 for none.
+
+    Returns
+    -------
+    array (ny, nx) float32 or None
+        From 0 to 1, see :func:`taper`; None if both widths are 0.
+    """
+    if not (edge_arcmin > 0 or hole_arcmin > 0):
+        return None
+    holes, aspect = find_holes(observed), step_arcmin[1] / step_arcmin[0]
+    weight = observed.astype(np.float32)
+    if edge_arcmin > 0:
+        weight *= taper(observed | holes, edge_arcmin / step_arcmin[0], aspect)
+    if hole_arcmin > 0:
+        margin = [int(hole_arcmin / step) + 2 for step in step_arcmin]
+        framed = np.pad(~holes, [(m, m) for m in margin], constant_values=True)
+        inner = tuple(slice(m, -m) for m in margin)
+        weight *= taper(framed, hole_arcmin / step_arcmin[0], aspect)[inner]
+    return weight
+
+
 def galaxy_mask(path, shape, wcs, *, masked=0):
     """Pixels of a map under a mask given as a FITS image.
 

@@ -59,7 +59,7 @@ def plan_bands(shape, pixels, *, band_rows=300, pad_rows=40):
     return bands
 
 
-def filter_map(signal, ivar, pixels, beam_ell, noise, *, bands, pixel_window=True):
+def filter_map(signal, ivar, pixels, beam_ell, noise, *, bands, pixel_window=True, apodisation=None):
     """Filter a map.
 
     Parameters
@@ -76,6 +76,9 @@ def filter_map(signal, ivar, pixels, beam_ell, noise, *, bands, pixel_window=Tru
         From :func:`plan_bands`.
     pixel_window : bool
         Whether a pixel holds the mean over its area, as in maps made from time streams.
+    apodisation : ndarray (ny, nx) float32, optional
+        Weight from 0 to 1 of the pixels beside their inverse variance. Fluxes stay right and the errors
+        grow by what the weight gives away.
 
     Returns
     -------
@@ -93,9 +96,8 @@ def filter_map(signal, ivar, pixels, beam_ell, noise, *, bands, pixel_window=Tru
             continue
         rows = slice(band.low, band.high)
         kept = slice(band.start - band.low, band.stop - band.low)
-        band_rho, band_kappa = _filter_band(
-            signal[rows, columns], ivar[rows, columns], band.step_rad, beam_ell, model, pixel_window
-        )
+        images = tuple(None if i is None else i[rows, columns] for i in (signal, ivar, apodisation))
+        band_rho, band_kappa = _filter_band(images, band.step_rad, beam_ell, model, pixel_window)
         response = row_response(pixels.dx_rad[band.start : band.stop], band.step_rad, beam_ell, model, pixel_window)
         area = pixels.area_sr[band.start : band.stop]
         rho[band.start : band.stop, columns] = band_rho[kept] * (response / area)[:, None]
@@ -168,12 +170,18 @@ def _cut_patch(spectrum, half):
     return (image[window, window] / peak).astype(np.float32), peak
 
 
-def _filter_band(signal, ivar, step_rad, beam_ell, noise, pixel_window):
-    """rho and kappa of one band, without the factors of pixel area and response."""
+def _filter_band(images, step_rad, beam_ell, noise, pixel_window):
+    """rho and kappa of one band, without the factors of pixel area and response.
+
+    ``images``: signal, ivar and apodisation, the last one may be None.
+    """
+    signal, ivar, apodisation = images
     ny, nx = signal.shape
     shape = tuple(inpainting.good_size(n + PAD) for n in signal.shape)
     weight = inpainting.pad(ivar, shape)
     padded = inpainting.inpaint(inpainting.pad(signal, shape), weight)
+    if apodisation is not None:
+        weight[:ny, :nx] *= apodisation
     ell_y, ell_x = noise_models.frequencies(shape, step_rad)
     whiten = noise_models.evaluate(noise, ell_y, ell_x, power=-0.5)
     kernel = whiten * _beam_grid(ell_y, ell_x, step_rad, beam_ell, pixel_window)
@@ -182,9 +190,23 @@ def _filter_band(signal, ivar, step_rad, beam_ell, noise, pixel_window):
     rho = _convolve(padded, kernel)[:ny, :nx]
     squared = _irfft(kernel.astype(np.complex64), shape)
     np.square(squared, out=squared)
-    kappa = _convolve(weight, _rfft(squared).real)[:ny, :nx]
+    squared = _rfft(squared).real
+    kappa = _convolve(weight, squared)[:ny, :nx]
     observed = ivar > 0
+    if apodisation is not None:
+        weight[:ny, :nx] *= apodisation
+        rho, kappa = _reweigh(rho, kappa, _convolve(weight, squared)[:ny, :nx])
     return np.where(observed, rho, 0), np.where(observed, np.maximum(kappa, 0), 0)
+
+
+def _reweigh(rho, response, variance):
+    """rho and kappa of filtered data whose weight is not its inverse variance.
+
+    The flux is rho / response and its variance is variance / response^2, where ``variance`` is that of rho.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = np.where((response > 0) & (variance > 0), response / variance, 0).astype(np.float32)
+    return rho * factor, response * factor
 
 
 def _observed_columns(ivar):

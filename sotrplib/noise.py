@@ -26,15 +26,18 @@ class NoiseModel:
     ell, power : ndarray (n,)
         Radial spectrum, interpolated log-linearly; constant beyond both ends.
     log_ratio : ndarray (2 k + 1, k' + 1)
-        Log of the anisotropy at ell_y = (i - k) * block_ell, ell_x = j * block_ell (j >= 0; C is even).
+        Log of the anisotropy at ell_y + shear ell_x = (i - k) * block_ell, ell_x = j * block_ell (j >= 0; C is even).
     block_ell : float
         Spacing of that grid.
+    shear : float
+        Way along x that the stripes of the scan go on a unit way along y; the grid follows them.
     """
 
     ell: np.ndarray
     power: np.ndarray
     log_ratio: np.ndarray
     block_ell: float
+    shear: float = 0.0
 
 
 def white():
@@ -67,12 +70,23 @@ def frequencies(shape, step_rad):
 def evaluate(model, ell_y, ell_x, *, power=1.0):
     """C**power on the grid of ell_y (ny,) by ell_x (nx,), shape (ny, nx), float32."""
     log_power = radial_grid(ell_y, ell_x, model.ell, np.log(model.power))
-    half = model.log_ratio.shape[0] // 2
-    rows = _linear_weights(ell_y / model.block_ell + half, model.log_ratio.shape[0])
-    cols = _linear_weights(np.abs(ell_x) / model.block_ell, model.log_ratio.shape[1])
-    log_power += (rows @ model.log_ratio.astype(np.float32)) @ cols.T
+    log_power += _log_anisotropy(model, ell_y, ell_x)
     log_power *= np.float32(power)
     return np.exp(log_power, out=log_power)
+
+
+def _log_anisotropy(model, ell_y, ell_x):
+    """Linear interpolation of ``model.log_ratio``, shape (ny, nx)."""
+    half = model.log_ratio.shape[0] // 2
+    if model.shear:
+        from scipy.ndimage import map_coordinates
+
+        sheared = np.abs(ell_x) * np.float32(model.shear)
+        grid = (ell_y[:, None] + sheared) / model.block_ell + half, np.abs(ell_x)[None] / model.block_ell
+        return map_coordinates(model.log_ratio, np.broadcast_arrays(*grid), np.float32, order=1, mode="nearest")
+    rows = _linear_weights(ell_y / model.block_ell + half, model.log_ratio.shape[0])
+    cols = _linear_weights(np.abs(ell_x) / model.block_ell, model.log_ratio.shape[1])
+    return (rows @ model.log_ratio.astype(np.float32)) @ cols.T
 
 
 def radial_grid(ell_y, ell_x, ell, values, steps=16384):
@@ -107,7 +121,7 @@ def _mirror(grid, unique):
     return grid
 
 
-def estimate(whitened, taper, step_rad, *, ring_ell=40.0, ring_modes=100, block_modes=50):
+def estimate(whitened, taper, step_rad, *, ring_ell=40.0, ring_modes=100, block_modes=50, shear=0.0):
     """Measure the noise model of a whitened map.
 
     Parameters
@@ -122,6 +136,8 @@ def estimate(whitened, taper, step_rad, *, ring_ell=40.0, ring_modes=100, block_
         Width of a ring of the radial mean, widened until it holds this many independent modes.
     block_modes : int
         Independent modes, at least, in a block of the anisotropy; blocks are no finer than 200 in multipole.
+    shear : float
+        Direction of the stripes of the scan that the blocks follow, see :class:`NoiseModel`.
 
     Returns
     -------
@@ -144,7 +160,11 @@ def estimate(whitened, taper, step_rad, *, ring_ell=40.0, ring_modes=100, block_
     block_ell = max(2 * np.pi * np.sqrt(block_modes / solid_angle), _BLOCK_MIN_ELL)
     block_modes = solid_angle * (block_ell / (2 * np.pi)) ** 2
     power *= np.exp(radial_grid(ell_y, ell_x, ell, -np.log(radial)))
-    return NoiseModel(ell, radial, _block_log_means(power, ell_y, ell_x, block_ell, block_modes), block_ell)
+    if shear:
+        sums = _sheared_block_sums(power, ell_y, ell_x, block_ell, shear)
+    else:
+        sums = _block_sums(power, ell_y, ell_x, block_ell)
+    return NoiseModel(ell, radial, _block_log_means(*sums, block_modes), block_ell, shear)
 
 
 def _pad_to_good_size(image):
@@ -183,7 +203,8 @@ def _ring_starts(counts, enough):
     return starts
 
 
-def _block_log_means(ratio, ell_y, ell_x, block_ell, block_modes):
+def _block_sums(ratio, ell_y, ell_x, block_ell):
+    """Sum and count of ``ratio`` in blocks around the points of the grid of :class:`NoiseModel`."""
     half = int(np.ceil(np.abs(ell_y).max() / block_ell))
     width = int(np.ceil(ell_x.max() / block_ell)) + 1
     columns = np.flatnonzero(np.diff(np.rint(ell_x / block_ell), prepend=-1))
@@ -194,6 +215,21 @@ def _block_log_means(ratio, ell_y, ell_x, block_ell, block_modes):
     filled = np.rint(ell_x[columns] / block_ell).astype(int)
     sums[:, filled] = which @ np.add.reduceat(ratio, columns, axis=1)
     counts[:, filled] = which.sum(axis=1)[:, None] * np.diff(columns, append=len(ell_x))
+    return sums, counts
+
+
+def _sheared_block_sums(ratio, ell_y, ell_x, block_ell, shear):
+    """:func:`_block_sums` of blocks sheared along x, which do not share rows."""
+    sheared = ell_y[:, None] + np.float32(shear) * ell_x
+    half = int(np.ceil(np.abs(sheared).max() / block_ell))
+    width = int(np.ceil(ell_x.max() / block_ell)) + 1
+    block = (np.rint(sheared / block_ell).astype(np.int32) + half) * width + np.rint(ell_x / block_ell).astype(np.int32)
+    shape, size = (2 * half + 1, width), (2 * half + 1) * width
+    sums, counts = (np.bincount(block.ravel(), weights, size) for weights in (ratio.ravel(), None))
+    return sums.reshape(shape), counts.reshape(shape).astype(float)
+
+
+def _block_log_means(sums, counts, block_modes):
     total, weight = _smooth_even(sums), _smooth_even(counts)
     log_ratio = np.log(np.maximum(total / np.maximum(weight, 1), 1e-6))
     return _shrink(log_ratio, _SMOOTHED_VARIANCE / block_modes).astype(np.float32)

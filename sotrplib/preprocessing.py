@@ -160,13 +160,14 @@ def filter_converged(signal, ivar, pixels, beam_ell, options, *, exclude=None):
     window = options["pixel_window"]
     observed = ivar > 0 if exclude is None else (ivar > 0) & ~exclude
     zones = plan_zones(observed, pixels, bands, options)
+    apodisation = _apodisation(ivar > 0, pixels, options)
     residual, suspect, sources = signal, None, _NO_SOURCES
     passes = options["passes"] if options["noise_model"] == "measured" else 1
     for step in range(passes):
         models = noise_models(residual, ivar, suspect, zones, options)
         models = [noise.cut_below(model, options["ell_min"]) for model in models]
         rho_residual, kappa, template = matched_filter.filter_map(
-            residual, ivar, pixels, beam_ell, models, bands=bands, pixel_window=window
+            residual, ivar, pixels, beam_ell, models, bands=bands, pixel_window=window, apodisation=apodisation
         )
         rho = _put_back(rho_residual, sources, kappa, template)
         if step + 1 < passes:
@@ -210,7 +211,8 @@ def noise_models(residual, ivar, suspect, zones, options):
     models = []
     for zone in zones:
         doubtful = None if suspect is None else suspect[zone.rows]
-        models += [_measure_noise(residual[zone.rows], ivar[zone.rows], doubtful, zone)] * zone.n_bands
+        part = residual[zone.rows], ivar[zone.rows], doubtful
+        models += [_measure_noise(*part, zone, options["noise_shear"])] * zone.n_bands
     return models
 
 
@@ -296,7 +298,15 @@ def _fwhm_pix(template):
     return float(fwhm_arcmin(template, template.row_edges[middle]) / template.step_arcmin[middle][0])
 
 
-def _measure_noise(residual, ivar, suspect, zone):
+def _apodisation(observed, pixels, options):
+    """Taper of the edges and holes that the options ask for, None for none."""
+    middle = len(pixels.dy_rad) // 2
+    step = np.degrees([pixels.dy_rad[middle], pixels.dx_rad[middle]]) * 60
+    widths = {"edge_arcmin": options["apodise_edge_arcmin"], "hole_arcmin": options["apodise_hole_arcmin"]}
+    return masks.apodisation(observed, step, **widths)
+
+
+def _measure_noise(residual, ivar, suspect, zone, shear):
     """Noise model of the rows of a zone; white where there is too little of it to measure."""
     n_inside = np.count_nonzero(zone.taper > 0.5)
     if n_inside < _FEWEST_PIXELS:
@@ -304,7 +314,7 @@ def _measure_noise(residual, ivar, suspect, zone):
         return noise.white()
     if suspect is not None and suspect.any():
         residual = inpainting.fill(residual, np.where(suspect, np.float32(0), ivar))
-    return noise.estimate(residual * np.sqrt(ivar), zone.taper, zone.step_rad)
+    return noise.estimate(residual * np.sqrt(ivar), zone.taper, zone.step_rad, shear=shear)
 
 
 def _uncertain(shape, pixels, beam_ell, sources, beam_error):

@@ -267,3 +267,16 @@ def test_clean_kappa_has_its_reference(reference, dropped):
     """Of weights of 1, 10, 100 and 1000 those below half the median, the 95th percentile or the maximum go."""
     kappa = np.repeat([1.0, 10.0, 100.0, 1000.0], [10, 50, 39, 1]).reshape(10, 10)
     assert np.sum(masks.clean_kappa(kappa, 0.5, reference=reference) == 0) == dropped
+
+
+def test_apodisation_has_a_width_for_edges_and_one_for_holes():
+    """Weights are 1/2 at half the width from the border of the map and from a hole, 1 beyond, and 0 in the hole."""
+    observed = np.ones((200, 300), bool)
+    observed[95:105, 145:155] = False
+    weight = masks.apodisation(observed, (0.5, 0.5), edge_arcmin=20.0, hole_arcmin=10.0)
+    assert not weight[~observed].any()
+    assert weight[100, 20] == pytest.approx(0.5, abs=0.15) and weight[100, 60] == 1
+    assert weight[100, 165] == pytest.approx(0.5, abs=0.15) and weight[100, 190] == 1
+    only_holes = masks.apodisation(observed, (0.5, 0.5), hole_arcmin=10.0)
+    assert only_holes[0].min() == 1 and only_holes[100, 165] == pytest.approx(0.5, abs=0.1)
+    assert masks.apodisation(observed, (0.5, 0.5)) is None

@@ -14,6 +14,9 @@ OPTIONS = {
     "ell_min": 0.0,
     "noise_zone_deg": 10.0,
     "noise_taper_arcmin": 20.0,
+    "noise_shear": 0.0,
+    "apodise_edge_arcmin": 0.0,
+    "apodise_hole_arcmin": 0.0,
     "passes": 3,
     "find_snr": 5.0,
     "beam_error": 0.02,
@@ -196,3 +199,21 @@ def test_nothing_left_is_an_error(sky):
     rows = tables.make("moving", moon | {"ra_deg": ra, "dec_deg": dec, "radius_arcmin": 300.0, "kind": "planet"})
     with pytest.raises(maps.MapError, match="solat_i1_f090_1763085600: no pixel is left"):
         preprocessing.preprocess(input_map(sky.signal, sky.ivar), beams.gaussian(2.05), OPTIONS, moving=rows)
+
+
+def test_apodised_edges_cost_depth_and_nothing_else(sky, quiet):
+    """Inside a taper of 20 arcmin the flux is right, the SNR of noise keeps its scatter, and kappa is a little less."""
+    source = skies.point_source(sky, 150.0, 12.0, 5000.0)
+    options = OPTIONS | {"apodise_edge_arcmin": 20.0, "passes": 1, "flatfield_tile_deg": 0.0}
+    noise, both = (
+        preprocessing.preprocess(input_map(image, sky.ivar), beams.gaussian(2.05), options)
+        for image in (sky.signal, sky.signal + source)
+    )
+    rise = both.rho[150, 12] / both.kappa[150, 12] - noise.rho[150, 12] / noise.kappa[150, 12]
+    assert rise == pytest.approx(5000, rel=0.05)
+    rim = np.zeros(SHAPE, bool)
+    rim[6:-6, 6:-6], rim[34:-34, 34:-34] = True, False
+    assert significance(noise)[rim].std() == pytest.approx(1, abs=0.08)
+    ratio = (noise.kappa / quiet.kappa)[100:200]
+    assert 0.5 < np.median(ratio[:, 1]) < 0.95 < np.median(ratio[:, 12])
+    assert np.median((noise.kappa / quiet.kappa)[140:160, 140:200]) == pytest.approx(1, abs=0.05)

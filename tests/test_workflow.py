@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from sotrplib import mapindex, store
+from sotrplib import geometry, mapindex, maps, store
 
 pytestmark = pytest.mark.slow
 
@@ -303,6 +303,32 @@ def test_further_catalogues_are_inputs(run):
     assert planned(run) == of_all()
     (run / "more.csv").write_text("name,raDeg,decDeg,fluxJy,err_fluxJy\nother,0.6,-30.0,0.2,0.01\n")
     assert {("read_catalog", "")} | of_map(FIRST, STAGES[1:]) <= planned(run)
+
+
+def test_a_box_cut_after_the_filter_changes_nothing_inside(run):
+    """A box cut out of the filtered map holds the pixels of the whole map, and fluxes change by less than 0.1 sigma.
+
+    What is left of a change is that of the pointing model, which has fewer sources.
+    """
+    path = f"results/forced_photometry/{FIRST}.h5"
+    whole = store.read_table(run / path, "forced").set_index("source_id")
+    pixels = maps.read_sky_map(run / f"results/preprocessed/{FIRST}.h5")
+    ra, dec = (float(whole[name].median()) for name in ("ra_deg", "dec_deg"))
+    box = {"ra_min_deg": ra - 0.5, "ra_max_deg": ra + 0.5, "dec_min_deg": dec - 0.5, "dec_max_deg": dec + 0.5}
+    section = {"table": "maps.csv", "box_cut": "filtered", "box_margin_arcmin": 8, "box": box}
+    (run / "test.yaml").write_text(
+        (run / "test.yaml").read_text().replace("maps: {table: maps.csv}", f"maps: {section}")
+    )
+    done = snakemake(run, path, "--forcerun", "preprocess_map")
+    assert done.returncode == 0, done.stdout
+    part = maps.read_sky_map(run / f"results/preprocessed/{FIRST}.h5")
+    rows, columns = geometry.box_slices(pixels.rho.shape, pixels.wcs, box, 8)
+    np.testing.assert_array_equal(part.rho, pixels.rho[rows, columns])
+    cut = store.read_table(run / path, "forced").set_index("source_id")
+    assert 0 < len(cut) < len(whole)
+    inside = cut.index[((cut["ra_deg"] - ra).abs() < 0.5) & ((cut["dec_deg"] - dec).abs() < 0.5)]
+    change = ((cut["flux_mjy"] - whole["flux_mjy"]) / whole["flux_err_mjy"])[inside]
+    assert change.notna().sum() >= 2 and change.abs().max() < 0.1
 
 
 def test_log_level_runs_no_map(run):
