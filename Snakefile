@@ -2,6 +2,7 @@
 #
 #   snakemake --cores all                                   the simulated nights of config/config.yaml
 #   snakemake --cores all --configfile mine.yaml            your maps: see config/README.md
+#   snakemake --cores all export_maps                       the filtered maps as FITS images
 #   snakemake --cores all recovery                          how complete and how true each map is, by injected sources
 #
 # Every rule calls scripts/<rule>.py and reads the section of the configuration that has its name.
@@ -22,11 +23,13 @@ include: "rules/detection.smk"
 include: "rules/catalogs.smk"
 include: "rules/report.smk"
 include: "rules/recovery.smk"
+include: "rules/maps.smk"
 
 
 localrules:
     all,
     recovery,
+    export_maps,
     dump_config,
     check_maps,
 
@@ -37,8 +40,14 @@ rule all:
         per_map=every("sifted"),
         catalogs=CATALOGS,
         checked="results/maps_checked.txt",
+        maps=ALWAYS_EXPORTED,
 
 
 rule recovery:
     input:
         every("recovery"),
+
+
+rule export_maps:
+    input:
+        MAP_EXPORTS,

@@ -182,6 +182,9 @@ else:
     MASKED_FILES = MASKED["kernels"] if MASKED["planets"] else []
 EXTERNAL_FILES = [entry["path"] for entry in config["confirm_candidates"]["external_catalogs"]]
 EXPORTS = exports(config["export_catalogs"]["formats"])
+MAP_FIELDS = [f"results/exports/maps/{{map_id}}_{field}.fits" for field in config["export_map"]["fields"]]
+MAP_EXPORTS = [path.format(map_id=map_id) for map_id in MAPS for path in MAP_FIELDS]
+ALWAYS_EXPORTED = MAP_EXPORTS if config["export_map"]["every_run"] else []
 CATALOGS = [
     "results/catalogs/catalog.h5",
     "results/lightcurves/lightcurves.h5",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sotrplib import geometry, maps, skies, store, units
+from sotrplib import geometry, images, maps, skies, store, units
 from sotrplib import truth as truths
 
 _TRAIL_PIXELS = 13
@@ -276,12 +276,7 @@ def _info_file(labels, scan, start, period):
 
 
 def _write_fits(path, values, input_map, bunit):
-    from astropy.io import fits
-
     info = input_map.info
-    header = input_map.wcs.to_header()
     telescope = {"solat": "SO LAT"}.get(info.instrument, info.instrument.upper())
     cards = {"BUNIT": bunit, "FREQ": info.band, "ARRAY": info.array, "TELESCOP": telescope}
-    header.update(cards)
-    with store.atomic_path(path) as temporary:
-        fits.PrimaryHDU(np.asarray(values, ">f4"), header).writeto(temporary, overwrite=True)
+    images.write_image(path, values, input_map.wcs, cards)

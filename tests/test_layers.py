@@ -22,6 +22,7 @@ FLOORS = [
         "noise",
         "flatfield",
         "skies",
+        "images",
     ],
     [
         "maps",
@@ -48,6 +49,7 @@ FLOORS = [
         "lightcurves",
         "catalogs",
         "exports",
+        "mapexports",
     ],
     ["plots", "mapviews", "recovery", "report", "alerts", "logs", "cli", "connectors"],
 ]

@@ -336,6 +336,16 @@ def test_log_level_runs_no_map(run):
     assert planned(run, "--config", "log_level=DEBUG") <= {("dump_config", ""), ("report", ""), ("check_maps", "")}
 
 
+def test_filtered_maps_are_exported_when_asked(run):
+    """No run writes FITS images of the filtered maps unless the configuration or the target says so."""
+    images = {("export_map", name) for name in (FIRST, SECOND, THIRD)}
+    assert planned(run, "--config", "export_map={every_run: true}") == images | {
+        ("dump_config", ""),
+        ("check_maps", ""),
+    }
+    assert planned(run, "export_maps") - {("export_maps", "")} == images
+
+
 def test_directory_gives_the_rows_of_a_table(run):
     """Depth-1 files in a directory are found under the map_ids a table would give them."""
     for map_id in (FIRST, SECOND, THIRD):
@@ -461,6 +471,16 @@ def test_rest_of_the_night_is_finished(bad):
     for name in ("exports/measurements.parquet", "lightcurves/lightcurves.h5", "report.html", "run_config.yaml"):
         assert (folder / "results" / name).exists()
     assert not (folder / "results/maps_checked.txt").exists()
+
+
+def test_images_of_a_failed_map_say_why(bad):
+    """Asked for the images of a good and a failed map, the one has pixels and the other the reason in its header."""
+    folder, _, names = bad
+    good, failed = (f"results/exports/maps/{map_id}_rho.fits" for map_id in (FIRST, names["truncated"]))
+    done = snakemake(folder, good, failed, "--config", "beams={f090: beam.txt}")
+    assert done.returncode == 0, done.stdout
+    assert fits.getdata(folder / good).any()
+    assert "is truncated" in fits.getheader(folder / failed)["REASON"]
 
 
 def test_rows_without_position_or_flux_are_left_out(bad):
