@@ -44,6 +44,7 @@ rule merge_catalogs:
         "../envs/sotrp.yaml"
     params:
         options=config["merge_catalogs"],
+        reference_ghz=config["catalog"]["freq_ghz"],
         code=code("merge_catalogs"),
     script:
         "../scripts/merge_catalogs.py"

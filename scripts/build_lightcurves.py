@@ -4,7 +4,7 @@ from sotrplib import lightcurves, logs, provenance, store
 
 
 def main(job):
-    curves, index = lightcurves.build(store.read_table(job.input.catalog, "measurements"))
+    curves, index = lightcurves.build(store.read_table(job.input.catalog, "measurements"), job.params.options)
     lightcurves.write(job.output.lightcurves, curves, index, {"provenance": provenance.job_record(job)})
 
 

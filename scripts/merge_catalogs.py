@@ -13,7 +13,8 @@ def main(job):
         parts.append(catalogs.forced_measurements(forced, row))
     measurements = catalogs.merge_measurements(parts)
     candidates = store.read_table(job.input.candidates, "candidates")
-    sources, bands = catalogs.merge_sources(measurements, candidates)
+    options, reference_ghz = job.params.options, job.params.reference_ghz
+    sources, bands = catalogs.merge_sources(measurements, candidates, options, reference_ghz)
     frames = {"measurements": measurements, "sources": sources, "source_bands": bands, "candidates": candidates}
     frames["maps"] = catalogs.make_maps(rows)
     store.write(

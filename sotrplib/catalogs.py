@@ -7,7 +7,7 @@ and maps. Maps that failed give a row in ``maps`` and none elsewhere.
 import numpy as np
 import pandas as pd
 
-from sotrplib import store, tables, variability
+from sotrplib import spectra, store, tables, variability
 
 _MAP_TEXTS = ("map_id", "status", "reason")
 _MAP_NUMBERS = ("time_unix_s", "area_deg2", "flux_err_mjy", "snr_std")
@@ -40,7 +40,7 @@ def read_maps(preprocessed, last):
 
 
 def read_stacked(paths, name, maps):
-    """One table of all maps that did not fail, with the columns map_id, array and band besides.
+    """One table of all maps that did not fail, with the columns map_id, array, band and freq_ghz besides.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def read_stacked(paths, name, maps):
     """
     usable = [(path, row) for path, row in zip(paths, maps.to_dict("records"), strict=True) if row["status"] == "ok"]
     parts = [store.read_table(path, name).assign(**_labels(row)) for path, row in usable]
-    nothing = tables.empty(name).assign(map_id="", array="", band="")
+    nothing = tables.empty(name).assign(map_id="", array="", band="", freq_ghz=0.0)
     return pd.concat([part for part in parts if len(part)] or [nothing], ignore_index=True)
 
 
@@ -65,7 +65,7 @@ def forced_measurements(forced, row):
     forced : pandas.DataFrame
         Table ``forced`` of the map.
     row : mapping
-        map_id, array and band of the map.
+        map_id, array, band and freq_ghz of the map.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def blind_measurements(sifted, events, candidates):
     Parameters
     ----------
     sifted : pandas.DataFrame
-        Table ``sifted`` of any number of maps, with the columns map_id, array and band besides.
+        Table ``sifted`` of any number of maps, with the columns map_id, array, band and freq_ghz besides.
     events : array of int, shape (n,)
         Event of each row, from ``association.associate``.
     candidates : pandas.DataFrame
@@ -102,8 +102,7 @@ def blind_measurements(sifted, events, candidates):
         source_id=source_id,
         source_name=np.where(matched != "", matched, source_id),
         kind="blind",
-        ra_offset_arcsec=np.nan,
-        dec_offset_arcsec=np.nan,
+        **dict.fromkeys(("ra_offset_arcsec", "dec_offset_arcsec", "catalog_flux_err_mjy"), np.nan),
     )
     kept = (sifted["origin"] == "blind").to_numpy() & (known | (events >= 0))
     return tables.make("measurements", rows.loc[kept, tables.column_names("measurements")])
@@ -129,13 +128,17 @@ def merge_measurements(parts):
     return tables.make("measurements", merged.sort_values(_SORTED_BY, kind="stable", ignore_index=True))
 
 
-def merge_sources(measurements, candidates):
+def merge_sources(measurements, candidates, options, reference_ghz):
     """Sources and candidates that were measured, and their statistics in every band.
 
     Parameters
     ----------
     measurements, candidates : pandas.DataFrame
         Tables of these names.
+    options : mapping
+        Section ``merge_catalogs``.
+    reference_ghz : float
+        Frequency of the catalogue's fluxes.
 
     Returns
     -------
@@ -146,11 +149,13 @@ def merge_sources(measurements, candidates):
     kept = measurements[measurements["kind"] != "blind"]
     first = kept.drop_duplicates("source_id").set_index("source_id")[["source_name", "ra_deg", "dec_deg"]].sort_index()
     own = candidates.drop_duplicates("candidate_id").set_index("candidate_id")[["ra_deg", "dec_deg"]]
-    bands = variability.band_statistics(measurements)
+    bands = variability.band_statistics(measurements, options, reference_ghz)
+    indices = spectra.source_indices(measurements, options).reindex(first.index)
     count = bands.groupby("source_id")["n_measurements"].sum().reindex(first.index, fill_value=0)
     position = own.reindex(first.index).fillna(first[["ra_deg", "dec_deg"]])
     columns = {"source_id": first.index, "source_name": first["source_name"], "n_measurements": count}
-    return tables.make("sources", columns | {name: position[name] for name in position}), bands
+    columns |= dict(indices.assign(n_simultaneous=indices["n_simultaneous"].fillna(0)).items())
+    return tables.make("sources", columns | dict(position.items())), bands
 
 
 def map_row(row, attrs, n_pointing, n_rows, *, offset=(0.0, 0.0)):
@@ -162,7 +167,7 @@ def map_row(row, attrs, n_pointing, n_rows, *, offset=(0.0, 0.0)):
         map_id, instrument, array and band.
     attrs : mapping
         Attributes of the preprocessed map: status ("ok" or "failed"), reason, time_unix_s, area_deg2,
-        flux_err_mjy and snr_std; numbers that a failed map lacks become NaN.
+        flux_err_mjy, snr_std and freq_ghz; numbers that a failed map lacks become NaN.
     n_pointing : int
         Number of sources in the pointing fit.
     n_rows : (int, int, int)
@@ -175,7 +180,7 @@ def map_row(row, attrs, n_pointing, n_rows, *, offset=(0.0, 0.0)):
     dict
         One value a column; see :func:`make_maps`.
     """
-    numbers = {name: attrs.get(name, np.nan) for name in ("time_unix_s", "area_deg2", "flux_err_mjy", "snr_std")}
+    numbers = {name: attrs.get(name, np.nan) for name in (*_MAP_NUMBERS, "freq_ghz")}
     status = attrs.get("status", "ok")
     dra, ddec = offset if status == "ok" else (np.nan, np.nan)
     return {
@@ -202,4 +207,4 @@ def make_maps(rows):
 
 
 def _labels(row):
-    return {name: row[name] for name in ("map_id", "array", "band")}
+    return {name: row[name] for name in ("map_id", "array", "band", "freq_ghz")}

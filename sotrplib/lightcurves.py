@@ -7,39 +7,49 @@ that the light curve of one source among millions is read without the rest.
 import numpy as np
 import pandas as pd
 
-from sotrplib import store, tables
+from sotrplib import store, tables, variability
 
 TABLE = "lightcurves"
 
 
-def build(measurements):
-    """Sort measurements into light curves.
+def build(measurements, options):
+    """Sort measurements into light curves, with upper limits where the source was not detected.
 
     Parameters
     ----------
     measurements : pandas.DataFrame
-        Table ``measurements``; the kinds ``forced`` and ``confirm`` are kept, since ``blind`` ones repeat
-        them at a position of their own.
+        Table ``measurements``; the kinds ``forced``, ``confirm`` and ``moving`` are kept, since ``blind`` ones
+        repeat them at a position of their own.
+    options : mapping
+        Section ``build_lightcurves``: a flux of less than ``detect_snr`` times its error is no detection and has an
+        upper limit of ``limit_confidence``.
 
     Returns
     -------
     curves : pandas.DataFrame
-        Table ``measurements`` sorted by source_id, band, time_unix_s (unknown times last) and map_id.
+        Table ``lightcurves`` sorted by source_id, band, time_unix_s (unknown times last) and map_id.
     index : pandas.DataFrame
         One row a source, sorted: source_id, first (row of its first measurement) and count.
     """
-    kept = measurements[measurements["kind"].isin(["forced", "confirm"])]
+    kept = measurements[measurements["kind"] != "blind"]
     curves = kept.sort_values(["source_id", "band", "time_unix_s", "map_id", "kind"], kind="stable", ignore_index=True)
     ids, first, count = np.unique(curves["source_id"].to_numpy(dtype="U"), return_index=True, return_counts=True)
     index = pd.DataFrame({"source_id": ids.astype("U"), "first": first.astype("i8"), "count": count.astype("i8")})
-    return tables.make("measurements", curves), index
+    limits = _limits(curves, options)
+    return tables.make("lightcurves", curves.assign(upper_limit_mjy=limits)), index
+
+
+def _limits(curves, options):
+    flux, err = curves["flux_mjy"].to_numpy(), curves["flux_err_mjy"].to_numpy()
+    missed = variability.usable(curves) & ~(flux >= options["detect_snr"] * err)
+    return np.where(missed, variability.upper_limits(flux, err, options["limit_confidence"]), np.nan)
 
 
 def write(path, curves, index, attrs=None):
     """Write light curves and their index, as :func:`build` returns them, to one HDF5 file."""
     arrays = {f"index/{name}": index[name].to_numpy() for name in ("first", "count")}
     arrays["index/source_id"] = _encoded(index["source_id"])
-    store.write(path, attrs=attrs, arrays=arrays, frames={TABLE: ("measurements", curves)})
+    store.write(path, attrs=attrs, arrays=arrays, frames={TABLE: (TABLE, curves)})
 
 
 def read_index(path):
@@ -56,7 +66,7 @@ def read_source(path, source_id):
     Returns
     -------
     pandas.DataFrame
-        Table ``measurements``, sorted by band and time.
+        Table ``lightcurves``, sorted by band and time.
 
     Raises
     ------
@@ -69,11 +79,11 @@ def read_source(path, source_id):
         raise KeyError(f"{path}: no light curve of {source_id!r}; it holds {len(index)} sources, see read_index")
     window = slice(int(index["first"][row]), int(index["first"][row] + index["count"][row]))
     columns = {name: _decoded(store.read_array(path, f"{TABLE}/{name}", window)) for name in _columns()}
-    return tables.make("measurements", columns)
+    return tables.make(TABLE, columns)
 
 
 def _columns():
-    return tables.column_names("measurements")
+    return tables.column_names(TABLE)
 
 
 def _encoded(texts):

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sotrplib import crossmatch, geometry, tables
+from sotrplib import crossmatch, geometry, tables, variability
 
 NOTHING_NEAR = "no known source within"
 _HOUR_S = 3600.0
@@ -97,12 +97,7 @@ def flare_significance(forced, options, freq_ratio):
     -------
     array, shape (n,)
     """
-    flux, expected = forced["flux_mjy"].to_numpy(), forced["catalog_flux_mjy"].to_numpy()
-    given = forced["catalog_flux_err_mjy"].to_numpy()
-    catalog_err = np.where(np.isfinite(given), given, options["catalog_flux_err_fraction"] * np.abs(expected))
-    spectral = options["spectral_index_err"] * abs(np.log(freq_ratio)) * expected
-    variance = forced["flux_err_mjy"].to_numpy() ** 2 + (options["calibration_err"] * flux) ** 2
-    return (flux - expected) / np.sqrt(variance + catalog_err**2 + spectral**2)
+    return variability.excess_significance(forced.assign(freq_ghz=freq_ratio), options, 1.0)
 
 
 # ---- matches by position ----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,27 @@ edge_distance_arcmin | f8 | arcmin | distance to the nearest unobserved or maske
 flags | u4 | 1 | quality bits, see tables.FLAGS
 """,
 )
+
+_MEASUREMENT = """
+map_id | str | 1 | map the measurement was made in
+source_id | str | 1 | catalogue source, moving object, or candidate_id
+source_name | str | 1 | name of the source
+kind | str | 1 | forced (catalogue position), blind (found in this map), confirm (candidate) or moving (where it was)
+time_unix_s | f8 | s | UTC of the observation of this position, unix seconds
+array | str | 1 | detector array
+band | str | 1 | frequency band
+freq_ghz | f8 | GHz | centre of the band, of this array
+ra_deg | f8 | deg | position measured at
+dec_deg | f8 | deg | position measured at
+flux_mjy | f8 | mJy | flux; NaN where it could not be measured (see flags)
+flux_err_mjy | f8 | mJy | one-sigma error of the flux
+snr | f8 | 1 | flux over its error
+ra_offset_arcsec | f8 | arcsec | fitted minus expected position along RA (times cos dec)
+dec_offset_arcsec | f8 | arcsec | fitted minus expected position along Dec
+catalog_flux_mjy | f8 | mJy | catalogue flux in this band; NaN for a source that is not in the catalogue
+catalog_flux_err_mjy | f8 | mJy | its error
+flags | u4 | 1 | quality bits, see tables.FLAGS
+"""
 
 _SIFT = """
 class | str | 1 | known, flare, transient, moving or noise
@@ -129,22 +150,12 @@ flags | u4 | 1 | quality bits, see tables.FLAGS
         _SIFT,
     ),
     "measurements": _columns(
+        _MEASUREMENT,
+    ),
+    "lightcurves": _columns(
+        _MEASUREMENT,
         """
-map_id | str | 1 | map the measurement was made in
-source_id | str | 1 | catalogue source, or candidate_id
-source_name | str | 1 | name of the source
-kind | str | 1 | forced (catalogue position), blind (found in this map) or confirm (candidate's position)
-time_unix_s | f8 | s | UTC of the observation of this position, unix seconds
-array | str | 1 | detector array
-band | str | 1 | frequency band
-ra_deg | f8 | deg | position measured at
-dec_deg | f8 | deg | position measured at
-flux_mjy | f8 | mJy | flux; NaN where it could not be measured (see flags)
-flux_err_mjy | f8 | mJy | one-sigma error of the flux
-snr | f8 | 1 | flux over its error
-ra_offset_arcsec | f8 | arcsec | fitted minus expected position along RA (times cos dec)
-dec_offset_arcsec | f8 | arcsec | fitted minus expected position along Dec
-flags | u4 | 1 | quality bits, see tables.FLAGS
+upper_limit_mjy | f8 | mJy | where not detected, the flux that the source does not exceed (95 % confidence); else NaN
 """,
     ),
     "sources": _columns("""
@@ -153,6 +164,9 @@ source_name | str | 1 | name of the source
 ra_deg | f8 | deg | right ascension, 0 to 360
 dec_deg | f8 | deg | declination
 n_measurements | i4 | 1 | finite flux measurements over all bands
+spectral_index | f8 | 1 | alpha of flux ~ frequency**alpha from bands observed together; NaN without such
+spectral_index_err | f8 | 1 | its error, that of the calibration included
+n_simultaneous | i4 | 1 | observations with two bands or more
 """),
     "source_bands": _columns("""
 source_id | str | 1 | unique name of the source
@@ -161,9 +175,16 @@ n_measurements | i4 | 1 | finite flux measurements in this band
 mean_flux_mjy | f8 | mJy | inverse-variance weighted mean flux
 mean_flux_err_mjy | f8 | mJy | error of the weighted mean
 scatter_mjy | f8 | mJy | sample standard deviation of the flux; NaN below two measurements
-eta | f8 | 1 | weighted reduced chi-square against constant flux (TraP)
+eta | f8 | 1 | reduced chi-square against constant flux (TraP)
 v | f8 | 1 | sample standard deviation over mean (TraP)
 p_constant | f8 | 1 | probability of so large a chi-square for a constant source
+median_flux_mjy | f8 | mJy | median flux
+peak_to_median | f8 | 1 | largest flux over the median; NaN for a median that is not positive
+f_var | f8 | 1 | intrinsic scatter over mean, measurement errors taken out; 0 where they explain all
+f_var_err | f8 | 1 | its error from measurement noise
+vs | f8 | 1 | change between the two epochs that differ most significantly, over its error (VAST)
+m | f8 | 1 | that change over the mean of the two fluxes (VAST)
+flare_sigma | f8 | 1 | largest excess of one flux over the catalogue flux, in sigma of both errors; NaN without one
 """),
     "candidates": _columns(
         """
@@ -199,6 +220,7 @@ map_id | str | 1 | unique id of the map
 instrument | str | 1 | instrument
 array | str | 1 | detector array
 band | str | 1 | frequency band
+freq_ghz | f8 | GHz | centre of the band, of this array
 status | str | 1 | ok or failed
 reason | str | 1 | why it failed, else empty
 time_unix_s | f8 | s | reference time of the map

@@ -6,6 +6,8 @@ from filtered_skies import filtered_noise, filtered_sources, make_template
 from sotrplib import catalogs, geometry, maps, pointing, store, tables
 
 SHAPE = (96, 160)
+MERGE = {"observation_gap_s": 7200.0, "calibration_err": 0.05, "catalog_flux_err_fraction": 0.05}
+MERGE |= {"spectral_index_err": 0.3}
 NIGHT = 1_760_100_000
 FLUX_ERR = 10.0
 STAGES = ("preprocessed", "pointing", "forced_photometry", "sifted")
@@ -96,7 +98,7 @@ def found(flux_mjy):
 def map_row(array, time, status="ok"):
     row = {"map_id": f"solat_{array}_f090_{time}", "instrument": "solat", "array": array, "band": "f090"}
     attrs = {"status": status, "reason": "map.fits: is truncated" if status == "failed" else "", "time_unix_s": time}
-    numbers = {"area_deg2": 1.0, "flux_err_mjy": FLUX_ERR, "snr_std": 1.0} if status == "ok" else {}
+    numbers = {"area_deg2": 1.0, "flux_err_mjy": FLUX_ERR, "snr_std": 1.0, "freq_ghz": 90.0} if status == "ok" else {}
     return catalogs.map_row(row, attrs | numbers, 3, (3, 4, 1), offset=(20.0, 0.0))
 
 
@@ -107,7 +109,7 @@ def confirming(candidates, rows, flux_mjy):
     columns = {name: 0.0 for name in tables.column_names("measurements")}
     columns |= {name: [row[name] for row in good] for name in ("map_id", "array", "band", "time_unix_s")}
     columns |= {"source_id": ids, "source_name": ids, "kind": "confirm", "ra_deg": 0.1, "dec_deg": -30.1}
-    columns |= {"flux_mjy": np.resize(flux_mjy, len(good)), "flux_err_mjy": FLUX_ERR}
+    columns |= {"flux_mjy": np.resize(flux_mjy, len(good)), "flux_err_mjy": FLUX_ERR, "freq_ghz": 90.0}
     return tables.make("measurements", columns | {"snr": np.resize(flux_mjy, len(good)) / FLUX_ERR})
 
 
@@ -118,7 +120,7 @@ def write_night(folder, rng, rows, candidates=None, flux_mjy=(150.0, 8.0)):
     forced = [store.read_table(paths[2], "forced") for paths in files]
     parts = [catalogs.forced_measurements(table, row) for table, row in zip(forced, rows, strict=True)]
     measurements = catalogs.merge_measurements([*parts, confirming(candidates, rows, flux_mjy)])
-    sources, bands = catalogs.merge_sources(measurements, candidates)
+    sources, bands = catalogs.merge_sources(measurements, candidates, MERGE, 90.0)
     frames = {"maps": catalogs.make_maps(rows), "candidates": candidates, "sources": sources, "source_bands": bands}
     return frames | {"measurements": measurements, "catalog": known_sources()}, files
 

@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from nights import MERGE
 
 from sotrplib import catalogs, store, tables
 
-ROW = {"map_id": "solat_i1_f090_1750000000", "instrument": "solat", "array": "i1", "band": "f090"}
+ROW = {"map_id": "solat_i1_f090_1750000000", "instrument": "solat", "array": "i1", "band": "f090", "freq_ghz": 90.0}
 
 
 def filled(schema, n, **columns):
@@ -36,7 +37,7 @@ def test_blind_detections_are_named():
     """Detections take the id of their candidate or known source; stray noise and flares leave none."""
     sifted = filled("sifted", 5, origin=["blind"] * 4 + ["forced"], matched_name=["", "Ceres", "s7", "", "s8"])
     sifted["class"] = ["transient", "moving", "known", "noise", "flare"]
-    sifted = sifted.assign(map_id="m", array="i1", band="f090")
+    sifted = sifted.assign(map_id="m", array="i1", band="f090", freq_ghz=90.0)
     found = catalogs.blind_measurements(sifted, [0, 1, -1, -1, 0], candidates(2))
     assert found["source_id"].tolist() == ["C0", "C1", "s7"]
     assert found["source_name"].tolist() == ["C0", "Ceres", "s7"] and set(found["kind"]) == {"blind"}
@@ -58,10 +59,12 @@ def test_sources_hold_positions_and_statistics():
     """A source has its catalogue position and a row a band; a candidate its own position, not one along its way."""
     forced = filled("forced", 2, source_id="a", ra_deg=10.0, flux_mjy=[1.0, 3.0], flags=0)
     first = catalogs.forced_measurements(forced, ROW)
-    other = catalogs.forced_measurements(forced.assign(flux_mjy=[5.0, np.nan]), ROW | {"band": "f150"})
+    other = catalogs.forced_measurements(
+        forced.assign(flux_mjy=[5.0, np.nan]), ROW | {"band": "f150", "freq_ghz": 150.0}
+    )
     moving = first.assign(source_id="C1", source_name="Ceres", kind="confirm", ra_deg=[20.0, 21.0])
     blind = first.assign(kind="blind", source_id="a", ra_deg=99.0)
-    sources, bands = catalogs.merge_sources(pd.concat([blind, first, other, moving]), candidates(2))
+    sources, bands = catalogs.merge_sources(pd.concat([blind, first, other, moving]), candidates(2), MERGE, 90.0)
     assert sources["source_id"].tolist() == ["C1", "a"] and sources["ra_deg"].tolist() == [1.5, 10.0]
     assert sources["n_measurements"].tolist() == [2, 3] and sources["source_name"].tolist() == ["Ceres", ""]
     assert bands["band"].tolist() == ["f090", "f090", "f150"]
@@ -71,7 +74,7 @@ def test_sources_hold_positions_and_statistics():
 def test_sources_never_measured_are_kept():
     """A source under every map's holes is listed with no measurement and no band."""
     forced = filled("forced", 1, source_id="a", flux_mjy=np.nan, flags=tables.flag("NO_DATA"))
-    sources, bands = catalogs.merge_sources(catalogs.forced_measurements(forced, ROW), candidates(0))
+    sources, bands = catalogs.merge_sources(catalogs.forced_measurements(forced, ROW), candidates(0), MERGE, 90.0)
     assert sources["n_measurements"].tolist() == [0] and len(bands) == 0
 
 
@@ -123,9 +126,9 @@ def test_candidates_of_a_map_are_counted():
 def test_nothing_gives_empty_tables(maps):
     """No maps, or none but failed ones, give empty tables of the right types."""
     merged = catalogs.merge_measurements([tables.empty("measurements")] * maps)
-    sources, bands = catalogs.merge_sources(merged, candidates(0))
+    sources, bands = catalogs.merge_sources(merged, candidates(0), MERGE, 90.0)
     for frame, schema in ((merged, "measurements"), (sources, "sources"), (bands, "source_bands")):
         assert frame.dtypes.equals(tables.empty(schema).dtypes) and len(frame) == 0
-    empty = tables.empty("sifted").assign(map_id="", array="", band="")
+    empty = tables.empty("sifted").assign(map_id="", array="", band="", freq_ghz=0.0)
     assert len(catalogs.blind_measurements(empty, [], candidates(0))) == 0
     assert len(catalogs.make_maps([])) == 0

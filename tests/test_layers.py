@@ -46,6 +46,7 @@ FLOORS = [
         "counterparts",
         "confirmation",
         "variability",
+        "spectra",
         "lightcurves",
         "catalogs",
         "exports",

@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sotrplib import lightcurves, tables
+from sotrplib import lightcurves, tables, variability
+
+OPTIONS = {"detect_snr": 3.0, "limit_confidence": 0.95}
 
 
 def measurements(rng, n=200, n_sources=9):
@@ -26,7 +28,7 @@ def measurements(rng, n=200, n_sources=9):
 def test_curves_are_sorted_and_indexed(rng):
     """Each source's rows stand together, by band and time, where the index says."""
     frame = measurements(rng)
-    curves, index = lightcurves.build(frame)
+    curves, index = lightcurves.build(frame, OPTIONS)
     assert index["count"].sum() == len(curves) == len(frame)
     for row in index.itertuples():
         part = curves.iloc[row.first : row.first + row.count]
@@ -40,12 +42,12 @@ def test_order_of_measurements_does_not_matter(rng):
     """Shuffled measurements give the same light curves."""
     frame = measurements(rng)
     shuffled = frame.sample(frac=1, random_state=1)
-    pd.testing.assert_frame_equal(lightcurves.build(frame)[0], lightcurves.build(shuffled)[0])
+    pd.testing.assert_frame_equal(lightcurves.build(frame, OPTIONS)[0], lightcurves.build(shuffled, OPTIONS)[0])
 
 
 def test_one_source_reads_back_alone(rng, tmp_path):
     """Every source's light curve reads back equal to its rows in the table."""
-    curves, index = lightcurves.build(measurements(rng))
+    curves, index = lightcurves.build(measurements(rng), OPTIONS)
     lightcurves.write(tmp_path / "lc.h5", curves, index, {"what": "test"})
     for source_id in index["source_id"]:
         expected = curves[curves["source_id"] == source_id].reset_index(drop=True)
@@ -54,7 +56,7 @@ def test_one_source_reads_back_alone(rng, tmp_path):
 
 def test_unknown_source_is_named(rng, tmp_path):
     """Asking for a source that is not there raises an error that names it."""
-    lightcurves.write(tmp_path / "lc.h5", *lightcurves.build(measurements(rng)))
+    lightcurves.write(tmp_path / "lc.h5", *lightcurves.build(measurements(rng), OPTIONS))
     with pytest.raises(KeyError, match="no light curve of 'zz'; it holds 9 sources"):
         lightcurves.read_source(tmp_path / "lc.h5", "zz")
 
@@ -62,13 +64,22 @@ def test_unknown_source_is_named(rng, tmp_path):
 def test_blind_measurements_stay_out(rng):
     """Blind detections are no part of a light curve; confirming measurements are."""
     frame = measurements(rng, 4).assign(kind=["forced", "blind", "confirm", "blind"])
-    curves, _ = lightcurves.build(frame)
+    curves, _ = lightcurves.build(frame, OPTIONS)
     assert sorted(curves["kind"]) == ["confirm", "forced"]
+
+
+def test_limits_where_nothing_was_detected(rng):
+    """Fluxes below three errors have an upper limit; detections, masked places and fluxes that are NaN have none."""
+    frame = measurements(rng, 4).assign(flux_err_mjy=10.0, flags=[0, 0, tables.flag("MASKED"), tables.flag("NO_DATA")])
+    frame = frame.assign(flux_mjy=[29.9, 30.0, 5.0, np.nan], time_unix_s=np.arange(4.0), source_id="a", band="f090")
+    limits = lightcurves.build(frame, OPTIONS)[0]["upper_limit_mjy"]
+    assert limits[0] == variability.upper_limits(29.9, 10.0, 0.95) > 29.9
+    assert np.isnan(limits[1:]).all()
 
 
 def test_empty_table_makes_an_empty_file(tmp_path):
     """No measurements give a file with an empty index and an empty table."""
-    curves, index = lightcurves.build(tables.empty("measurements"))
+    curves, index = lightcurves.build(tables.empty("measurements"), OPTIONS)
     lightcurves.write(tmp_path / "lc.h5", curves, index)
     assert len(lightcurves.read_index(tmp_path / "lc.h5")) == 0
     with pytest.raises(KeyError, match="holds 0 sources"):
@@ -77,7 +88,7 @@ def test_empty_table_makes_an_empty_file(tmp_path):
 
 def test_equal_curves_give_equal_bytes(rng, tmp_path):
     """The file depends on the measurements alone."""
-    built = lightcurves.build(measurements(rng))
+    built = lightcurves.build(measurements(rng), OPTIONS)
     for name in ("a.h5", "b.h5"):
         lightcurves.write(tmp_path / name, *built)
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from nights import MERGE
 from scipy import stats
 
 from sotrplib import tables, variability
@@ -19,6 +20,7 @@ def measured(source_id, band, flux, err, *, flags=0, kind="forced"):
         "flux_err_mjy": err,
         "flags": flags,
         "kind": kind,
+        "freq_ghz": 90.0,
     }
     for name in ("map_id", "source_name", "array"):
         columns[name] = "x"
@@ -82,7 +84,7 @@ def test_band_statistics_equal_a_loop_over_sources(rng):
     n = 3000
     source, band = rng.integers(0, 40, n).astype(str), rng.choice(["f090", "f150"], n)
     frame = measured(source, band, rng.normal(50, 9, n), rng.uniform(1, 3, n))
-    found = variability.band_statistics(frame)
+    found = variability.band_statistics(frame, MERGE, 90.0)
     assert len(found) == 80 and found[["source_id", "band"]].equals(
         found[["source_id", "band"]].sort_values(["source_id", "band"])
     )
@@ -101,11 +103,122 @@ def test_unusable_measurements_do_not_count():
         measured("a", "f090", [9.0], [1.0], flags=tables.flag("MASKED")),
         measured("a", "f090", [9.0], [1.0], kind="blind"),
     ]
-    found = variability.band_statistics(pd.concat([good, *bad]))
+    found = variability.band_statistics(pd.concat([good, *bad]), MERGE, 90.0)
     assert found["n_measurements"].tolist() == [2] and found["mean_flux_mjy"].tolist() == [2.0]
 
 
 def test_no_measurements_give_an_empty_table():
     """An empty table of measurements gives an empty table of the right types."""
-    found = variability.band_statistics(tables.empty("measurements"))
+    found = variability.band_statistics(tables.empty("measurements"), MERGE, 90.0)
     assert found.dtypes.equals(tables.empty("source_bands").dtypes)
+
+
+def test_fractional_variability_equals_published_numbers():
+    """Fluxes 1 and 3 with errors 0.1 and 0.3 give 0.698212 and its error 0.0795621, as gammapy's tests have them."""
+    found = variability.statistics(np.array([1.0, 3.0]), np.array([0.1, 0.3]), np.zeros(2, int), 1)
+    assert found["f_var"][0] == pytest.approx(0.698212, abs=1e-6)
+    assert found["f_var_err"][0] == pytest.approx(0.0795621, abs=1e-7)
+
+
+def test_fractional_variability_is_that_of_the_source(rng):
+    """A scatter of 20 % comes out whatever the errors, within the scatter of 4000 light curves; none as half zeros."""
+    n, visits = 4000, 30
+    group, err = np.repeat(np.arange(n), visits), np.tile(rng.uniform(5, 15, visits), n)
+    truth = rng.normal(100, 20, n * visits)
+    found = variability.statistics(rng.normal(truth, err), err, group, n)
+    assert np.sqrt(np.mean(found["f_var"] ** 2)) == pytest.approx(0.2, abs=0.002)
+    steady = variability.statistics(rng.normal(100, err), err, group, n)
+    assert np.mean(steady["f_var"] == 0) == pytest.approx(0.5, abs=0.1)
+    assert np.mean(steady["f_var"] < 2 * steady["f_var_err"]) == pytest.approx(0.84, abs=0.04)  # one sigma of f_var^2
+
+
+def test_error_of_fractional_variability_is_that_of_the_noise(rng):
+    """Of one light curve measured 3000 times anew, F_var scatters by its stated error (within 10 %)."""
+    n, visits = 3000, 40
+    truth, err = rng.normal(100, 25, visits), np.full(visits, 10.0)
+    flux = rng.normal(np.tile(truth, n), 10.0)
+    found = variability.statistics(flux, np.tile(err, n), np.repeat(np.arange(n), visits), n)
+    assert np.std(found["f_var"]) == pytest.approx(np.mean(found["f_var_err"]), rel=0.1)
+
+
+def test_most_significant_pair_is_that_of_all_pairs(rng):
+    """Vs and m equal those of the best of all pairs, tried one by one, with errors of all sizes and with ties."""
+    n, n_groups = 1500, 60
+    group = rng.integers(0, n_groups, n)
+    flux, err = np.round(rng.normal(20, 15, n)), np.round(rng.lognormal(1.5, 0.8, n)) + 1
+    vs, m = variability.most_significant_pair(flux, err, group, n_groups + 1)
+    assert np.isnan(vs[n_groups]) and np.isnan(m[n_groups])
+    for k in range(n_groups):
+        f, e = flux[group == k], err[group == k]
+        every = variability.pair_metrics(f[:, None], e[:, None], f, e)[0]
+        assert vs[k] == pytest.approx(every.max(), rel=1e-12)
+        i, j = np.argwhere(np.isclose(every, every.max(), rtol=1e-12))[0]
+        if np.sum(np.isclose(every, every.max(), rtol=1e-12)) == 1:
+            assert m[k] == pytest.approx(2 * (f[i] - f[j]) / (f[i] + f[j]))
+
+
+def test_pair_of_one_epoch_is_nan():
+    """A single measurement has no pair; two equal ones have Vs and m of 0."""
+    vs, m = variability.most_significant_pair([5.0, 7.0, 7.0], [1.0, 1.0, 1.0], [0, 1, 1], 2)
+    np.testing.assert_array_equal(vs, [np.nan, 0.0])
+    np.testing.assert_array_equal(m, [np.nan, 0.0])
+
+
+def test_medians_and_peaks_equal_a_loop(rng):
+    """Medians and largest values of groups of any size, empty ones included, equal numpy's."""
+    group, flux = rng.integers(0, 50, 300), rng.normal(size=300)
+    median, peak = variability.medians(flux, group, 60), variability.largest(flux, group, 60)
+    for k in range(60):
+        part = flux[group == k]
+        assert (
+            (median[k], peak[k]) == (np.median(part), part.max()) if len(part) else np.isnan([median[k], peak[k]]).all()
+        )
+
+
+def test_upper_limits_of_textbook_cases():
+    """1.96 errors at zero flux, F + 1.64 errors where bright, and still above zero 8 errors below it."""
+    found = variability.upper_limits(np.array([0.0, 100.0, -8.0, -60.0]), np.ones(4))
+    assert found[0] == pytest.approx(1.95996, abs=1e-4) and found[1] == pytest.approx(101.64485, abs=1e-4)
+    assert 0 < found[3] < found[2] < 0.5
+
+
+def test_upper_limits_hold(rng):
+    """A true flux of 1 sigma or more lies above its limit in 5 % of trials at most, for both confidences tried."""
+    for confidence in (0.95, 0.9):
+        for truth in (1.0, 2.0, 5.0):
+            limits = variability.upper_limits(rng.normal(truth, 1, 40000), np.ones(40000), confidence)
+            assert np.mean(limits < truth) < (1 - confidence) * 1.05
+
+
+def test_flare_test_has_both_errors():
+    """130 +- 10 against 100 +- 10 at the catalogue's frequency is 2.1 sigma; calibration and spectrum lower it."""
+    frame = measured("a", "f090", [130.0], [10.0]).assign(
+        catalog_flux_mjy=100.0, catalog_flux_err_mjy=10.0, freq_ghz=90.0
+    )
+    bare = MERGE | {"calibration_err": 0.0}
+    assert variability.excess_significance(frame, bare, 90.0)[0] == pytest.approx(30 / np.hypot(10, 10))
+    other = variability.excess_significance(frame.assign(freq_ghz=180.0), MERGE, 90.0)[0]
+    assert other == pytest.approx(30 / np.sqrt(200 + 6.5**2 + (30 * np.log(2)) ** 2))
+    assert np.isnan(variability.excess_significance(frame.assign(catalog_flux_mjy=np.nan), bare, 90.0)).all()
+
+
+def test_flare_stands_out_in_the_table():
+    """One high flux of ten shows in flare_sigma, Vs, m and the peak over the median of its band alone."""
+    flux = np.r_[np.full(9, 100.0), 200.0, np.full(10, 100.0)]
+    frame = measured("a", ["f090"] * 10 + ["f150"] * 10, flux, np.full(20, 10.0))
+    frame = frame.assign(catalog_flux_mjy=100.0, catalog_flux_err_mjy=5.0, freq_ghz=90.0)
+    found = variability.band_statistics(frame, MERGE, 90.0).set_index("band")
+    assert found.loc["f090", "flare_sigma"] == pytest.approx(100 / np.sqrt(100 + 100 + 25))
+    assert found.loc["f090", "vs"] == pytest.approx(100 / np.hypot(10, 10))
+    assert found.loc["f090", "m"] == pytest.approx(2 / 3) and found.loc["f090", "peak_to_median"] == pytest.approx(2)
+    assert found.loc["f150", ["flare_sigma", "vs", "m"]].tolist() == [0, 0, 0]
+
+
+def test_one_source_some_or_all_give_the_same_rows(rng):
+    """The statistics of a source do not depend on which others are in the table."""
+    n = 400
+    frame = measured(rng.choice(list("abcd"), n), rng.choice(["f090", "f150"], n), rng.normal(9, 3, n), np.ones(n))
+    whole = variability.band_statistics(frame, MERGE, 90.0)
+    alone = variability.band_statistics(frame[frame["source_id"] == "b"], MERGE, 90.0)
+    expected = whole[whole["source_id"] == "b"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, expected, rtol=1e-12)
