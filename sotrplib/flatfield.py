@@ -5,19 +5,33 @@ deviation r other than 1. Dividing rho and kappa by r**2 leaves the flux as it i
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 _MEDIAN_SQUARE = 0.4549  # median of the square of a unit normal
+_LEAST = 1e-12  # variance
+_ITERATIONS = 4
+_SAMPLE = np.s_[2::5, 2::5]  # pixels that the variance of a tile is first guessed from,
+_SMALLEST_SAMPLE = 100  # if there are so many
+_SURE = 0.6  # squares below this part of the first cut are within every later one
+_ROWS_AT_ONCE = 64
 
 
-def tile_rms(snr, weight, tile_pix, *, clip_sigma=3.0, iterations=4):
+class Field(NamedTuple):
+    """Smooth map of the local rms: ``values`` (nty, nx) float32 at the rows ``centres`` (nty,), linear between them."""
+
+    values: np.ndarray
+    centres: np.ndarray
+
+
+def tile_rms(snr, weight, tile_pix, *, clip_sigma=3.0, iterations=_ITERATIONS):
     """Clipped rms of ``snr`` in tiles.
 
     Parameters
     ----------
     snr : ndarray (ny, nx)
-        rho / sqrt(kappa); any finite value where weight is False.
+        rho / sqrt(kappa); any value where weight is False.
     weight : ndarray (ny, nx) bool
         Pixels that count.
     tile_pix : (ty, tx)
@@ -32,14 +46,8 @@ def tile_rms(snr, weight, tile_pix, *, clip_sigma=3.0, iterations=4):
     rms, count : ndarray (nty, ntx)
         NaN and 0 where a tile has no pixel; ``count`` is the pixels kept by the clipping.
     """
-    shape = tuple(-(-n // t) for n, t in zip(snr.shape, tile_pix, strict=True))
-    rms, count = np.full(shape, np.nan), np.zeros(shape, int)
-    for tile in np.ndindex(shape):
-        window = tuple(slice(i * t, (i + 1) * t) for i, t in zip(tile, tile_pix, strict=True))
-        squares = np.square(snr[window][weight[window]])
-        if squares.size:
-            rms[tile], count[tile] = _clipped_rms(squares, clip_sigma, iterations)
-    return rms, count
+    squares = ((np.square(snr[rows], dtype=np.float32), weight[rows]) for rows in _blocks(len(snr), tile_pix[0]))
+    return _tiles(squares, tile_pix, clip_sigma, iterations)
 
 
 def local_rms(snr, weight, tile_pix, *, clip_sigma=3.0, min_pixels=400):
@@ -49,18 +57,45 @@ def local_rms(snr, weight, tile_pix, *, clip_sigma=3.0, min_pixels=400):
     float32; 1 everywhere where nothing can be measured. Tile error: sqrt(int A^2 / 2 Omega), A the
     template and Omega the tile.
     """
-    rms, count = tile_rms(snr, weight, tile_pix, clip_sigma=clip_sigma)
-    known = (count >= min_pixels) & np.isfinite(rms) & (rms > 0)
-    if not known.any():
-        return np.ones(snr.shape, np.float32)
-    field = _smooth(np.where(known, rms, 0), np.where(known, count, 0))
-    return _stretch(field, snr.shape, tile_pix)
+    field = _smooth_field(tile_rms(snr, weight, tile_pix, clip_sigma=clip_sigma), snr.shape, tile_pix, min_pixels)
+    result = np.empty(snr.shape, np.float32)
+    for rows in _blocks(len(snr), _ROWS_AT_ONCE):
+        result[rows] = read_rows(field, rows)
+    return result
 
 
-def apply(rho, kappa, rms):
-    """Divide rho and kappa by rms**2: flux unchanged, error times rms. Returns new arrays."""
-    squared = np.square(rms)
-    return rho / squared, kappa / squared
+def measure(rho, kappa, mask, tile_pix, *, clip_sigma=3.0, min_pixels=400):
+    """:func:`local_rms` of the unmasked pixels of a filtered map, as a :class:`Field`.
+
+    Parameters
+    ----------
+    rho, kappa : ndarray (ny, nx)
+    mask : ndarray (ny, nx)
+        0 where a pixel counts, which must be observed.
+    tile_pix, clip_sigma, min_pixels
+        See :func:`local_rms`.
+    """
+    squares = (_read_squares(rho[rows], kappa[rows], mask[rows] == 0) for rows in _blocks(len(rho), tile_pix[0]))
+    return _smooth_field(_tiles(squares, tile_pix, clip_sigma, _ITERATIONS), rho.shape, tile_pix, min_pixels)
+
+
+def read_rows(field, rows):
+    """Local rms in some rows (a slice) of the map, ndarray (n, nx) float32."""
+    last = len(field.centres) - 1
+    place = np.interp(np.arange(rows.start, rows.stop), field.centres, np.arange(last + 1))
+    low = np.minimum(place.astype(int), max(last - 1, 0))
+    share = (place - low).astype(np.float32)[:, None]
+    return field.values[low] * (1 - share) + field.values[np.minimum(low + 1, last)] * share
+
+
+def apply(rho, kappa, field):
+    """Divide rho and kappa by the square of the local rms: flux unchanged, error times rms. Returns new arrays."""
+    results = np.empty_like(rho), np.empty_like(kappa)
+    for rows in _blocks(len(rho), _ROWS_AT_ONCE):
+        squared = np.square(read_rows(field, rows))
+        for result, values in zip(results, (rho, kappa), strict=True):
+            np.divide(values[rows], squared, out=result[rows])
+    return results
 
 
 def clipped_variance(clip_sigma):
@@ -69,14 +104,87 @@ def clipped_variance(clip_sigma):
     return 1 - 2 * clip_sigma * density / math.erf(clip_sigma / math.sqrt(2))
 
 
-def _clipped_rms(squares, clip_sigma, iterations):
-    """Rms and number of values from their squares, cut and corrected for the cut; starts from the median."""
-    expected = clipped_variance(clip_sigma)
-    variance = max(float(np.median(squares[::3])) / _MEDIAN_SQUARE, 1e-12)
+def _blocks(n, size):
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def _read_squares(rho, kappa, good):
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.square(rho) / kappa, good
+
+
+def _tiles(rows_of_tiles, tile_pix, clip_sigma, iterations):
+    """rms and count (nty, ntx) from the squares (ty, nx), which are overwritten, and weights of each row of tiles."""
+    rows = [_row_of_tiles(*given, tile_pix[1], (clip_sigma, iterations)) for given in rows_of_tiles]
+    return tuple(np.array(values) for values in zip(*rows, strict=True))
+
+
+def _row_of_tiles(squares, weight, tile, clip):
+    """rms and number of values (ntx,) of a row of tiles.
+
+    All squares well within the first cut are summed once; the few others are looked at in every iteration.
+    """
+    first = np.arange(0, squares.shape[1], tile)
+    squares[~weight] = 0
+    guess = np.array([_guess_variance(squares[:, i : i + tile], weight[:, i : i + tile]) for i in first])
+    limit = _SURE * clip[0] ** 2 * guess
+    width = np.diff(np.append(first, squares.shape[1]))
+    index = np.flatnonzero(squares > np.repeat(limit, width).astype(np.float32))
+    high, of_tile = squares.ravel()[index].astype(float), index % squares.shape[1] // tile
+    squares.ravel()[index] = 0
+    count = np.add.reduceat(np.count_nonzero(weight, axis=0), first) - np.bincount(of_tile, minlength=len(first))
+    total = np.add.reduceat(squares.sum(axis=0), first, dtype=float)
+    variance, kept, lowest = _iterate((total, count), (high, of_tile), guess, clip)
+    for k in np.flatnonzero(lowest * clip[0] ** 2 < limit):
+        squares.ravel()[index] = high
+        window, here = np.s_[:, k * tile : (k + 1) * tile], slice(k, k + 1)
+        alone = squares[window][weight[window]].astype(float)
+        variance[here], kept[here], _ = _iterate((0.0, 0), (alone, np.zeros(len(alone), int)), guess[here], clip)
+    return np.where(kept > 0, np.sqrt(variance), np.nan), kept
+
+
+def _iterate(sure, others, variance, clip):
+    """Variance, number of values and lowest variance on the way, of tiles whose squares are cut again and again.
+
+    ``sure`` is the sum and the number of squares that are always within the cut, ``others`` the other squares and
+    their tiles.
+    """
+    (total, count), (squares, of_tile), (clip_sigma, iterations) = sure, others, clip
+    lowest, expected = variance, clipped_variance(clip_sigma)
     for _ in range(iterations):
-        kept = squares[squares < clip_sigma**2 * variance]
-        variance = max(float(kept.mean()) / expected, 1e-12) if kept.size else variance
-    return np.sqrt(variance), kept.size
+        within = squares < clip_sigma**2 * variance[of_tile]
+        tiles = of_tile[within]
+        kept = count + np.bincount(tiles, minlength=len(variance))
+        mean = (total + np.bincount(tiles, squares[within], len(variance))) / np.maximum(kept, 1)
+        variance = np.where(kept > 0, np.maximum(mean / expected, _LEAST), variance)
+        lowest = np.minimum(lowest, variance)
+    return variance, kept, lowest
+
+
+def _guess_variance(squares, weight):
+    """Variance of a tile from the median of a sample of its squares; of all if the sample holds too few."""
+    sample = squares[_SAMPLE][weight[_SAMPLE]]
+    if len(sample) < _SMALLEST_SAMPLE:
+        sample = squares[weight]
+    if not len(sample):
+        return _LEAST
+    middle = len(sample) // 2
+    return max(float(np.partition(sample, middle)[middle]) / _MEDIAN_SQUARE, _LEAST)
+
+
+def _smooth_field(tiles, shape, tile_pix, min_pixels):
+    """:class:`Field` from the rms and count of tiles: those with few pixels lean on others; 1 if all have few."""
+    rms, count = tiles
+    known = (count >= min_pixels) & np.isfinite(rms) & (rms > 0)
+    smooth = _smooth(np.where(known, rms, 0), np.where(known, count, 0)) if known.any() else np.ones(rms.shape)
+    rows, columns = (_centres(n, tile) for n, tile in zip(shape, tile_pix, strict=True))
+    values = np.array([np.interp(np.arange(shape[1]), columns, row) for row in smooth], np.float32)
+    return Field(values, rows)
+
+
+def _centres(n, tile):
+    starts = np.arange(0, n, tile)
+    return (starts + np.minimum(starts + tile, n) - 1) / 2
 
 
 def _smooth(rms, count):
@@ -91,15 +199,3 @@ def _box_sum(image):
     padded = np.pad(image, 1)
     rows = padded[:-2] + padded[1:-1] + padded[2:]
     return rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
-
-
-def _stretch(field, shape, tile_pix):
-    """Linear interpolation of tile values (at tile centres) to every pixel."""
-    rows, cols = (_weights(n, t, k) for n, t, k in zip(shape, tile_pix, field.shape, strict=True))
-    return (rows @ field.astype(np.float32)) @ cols.T
-
-
-def _weights(n, tile, count):
-    starts = np.arange(count) * tile
-    centres = (starts + np.minimum(starts + tile, n) - 1) / 2
-    return np.array([np.interp(np.arange(n), centres, row) for row in np.eye(count)], np.float32).T

@@ -6,7 +6,7 @@ named ``observed`` are true where there is data.
 
 import numpy as np
 
-from sotrplib import geometry, maps
+from sotrplib import geometry, maps, outlines
 from sotrplib.units import ARCMIN
 
 _TAPER_CELLS = 8  # a taper is computed on cells of 1 / _TAPER_CELLS of its width
@@ -96,18 +96,17 @@ def distance_to_bad_arcmin(bad, wcs, y, x):
     array (n,)
         Arcmin from the position to the centre of that pixel; 0 on a bad pixel and off the map, inf if no pixel is bad.
     """
-    from scipy.spatial import cKDTree
-
     y, x = np.atleast_1d(np.asarray(y, float)), np.atleast_1d(np.asarray(x, float))
-    rim = geometry.unit_vectors(*geometry.pix2sky(wcs, *_rim(~bad, _full_turn(bad.shape, wcs))))
-    rim = rim[np.isfinite(rim).all(axis=1)]
+    row, column = _rim(~bad, _full_turn(bad.shape, wcs))
+    rim = geometry.unit_vectors(*geometry.pix2sky(wcs, row, column))
+    seen = np.isfinite(rim).all(axis=1)
     good = geometry.inside(bad.shape, y, x)
     good[good] = ~bad[np.floor(y[good] + 0.5).astype(int), np.floor(x[good] + 0.5).astype(int)]
     position = geometry.unit_vectors(*geometry.pix2sky(wcs, y, x))
     good &= np.isfinite(position).all(axis=1)
     distance = np.where(good, np.inf, 0.0)
-    if good.any() and len(rim):
-        chord = cKDTree(rim).query(position[good])[0]
+    if good.any() and seen.any():
+        chord = outlines.nearest(position[good], rim[seen], (row[seen], column[seen]))
         distance[good] = 2 * np.arcsin(np.minimum(chord / 2, 1)) / ARCMIN
     return distance
 
@@ -280,15 +279,15 @@ def _full_turn(shape, wcs):
 
 def _rim(observed, full_turn):
     """Unobserved pixels (y, x) next to an observed one, those just beyond the border included."""
-    padded = np.pad(observed, 1)
+    padded = np.zeros(np.add(observed.shape, 2), bool)
+    padded[1:-1, 1:-1] = observed
     if full_turn:
-        padded = np.pad(np.pad(observed, ((0, 0), (1, 1)), mode="wrap"), ((1, 1), (0, 0)))
-    beside = np.zeros_like(padded)
-    beside[1:] |= padded[:-1]
-    beside[:-1] |= padded[1:]
-    beside[:, 1:] |= padded[:, :-1]
-    beside[:, :-1] |= padded[:, 1:]
-    y, x = np.nonzero(beside & ~padded)
+        padded[1:-1, 0], padded[1:-1, -1] = observed[:, -1], observed[:, 0]
+    flat, width, found = padded.ravel(), padded.shape[1], []
+    for step in (1, width):
+        changes = np.flatnonzero(flat[step:] != flat[:-step])
+        found.append(changes + np.where(flat[changes], step, 0))
+    y, x = np.divmod(np.unique(np.concatenate(found)), width)
     return y - 1, x - 1
 
 

@@ -27,8 +27,8 @@ def test_a_slope_of_the_noise_is_taken_out(rng):
     truth = np.linspace(1, 2, 600)[None, :] * np.ones((600, 1))
     kappa = np.full((600, 600), 4.0, np.float32)
     rho = (rng.normal(size=(600, 600)) * truth * 2).astype(np.float32)
-    rms = flatfield.local_rms(rho / np.sqrt(kappa), kappa > 0, (100, 100))
-    flat_rho, flat_kappa = flatfield.apply(rho, kappa, rms)
+    field = flatfield.measure(rho, kappa, np.zeros(kappa.shape, np.uint8), (100, 100))
+    flat_rho, flat_kappa = flatfield.apply(rho, kappa, field)
     snr = flat_rho / np.sqrt(flat_kappa)
     for column in (100, 300, 500):
         assert snr[:, column - 50 : column + 50].std() == pytest.approx(1, abs=0.04)
@@ -51,3 +51,19 @@ def test_rms_does_not_depend_on_the_clipping(rng, clip_sigma):
     snr = 2.5 * rng.normal(size=(400, 400))
     rms, _ = flatfield.tile_rms(snr, np.ones(snr.shape, bool), (400, 400), clip_sigma=clip_sigma, iterations=40)
     assert rms[0, 0] == pytest.approx(2.5, rel=0.01)
+
+
+def test_cut_of_few_pixels_is_that_of_all(rng):
+    """The rms is that of cutting all pixels of each tile again and again, also where the first guess is far too high."""
+    snr = rng.normal(size=(200, 330)).astype(np.float32)
+    snr[2::5, 2::5] *= 30
+    weight = rng.random(snr.shape) > 0.2
+    rms, count = flatfield.tile_rms(snr, weight, (100, 110), iterations=12)
+    for tile in np.ndindex(rms.shape):
+        window = tuple(slice(i * t, (i + 1) * t) for i, t in zip(tile, (100, 110), strict=True))
+        squares = np.square(snr[window][weight[window]])
+        variance = 1.0
+        for _ in range(12):
+            kept = squares[squares < 9 * variance]
+            variance = kept.mean() / flatfield.clipped_variance(3.0)
+        assert rms[tile] == pytest.approx(np.sqrt(variance), rel=1e-5) and count[tile] == len(kept)

@@ -14,6 +14,7 @@ FLOORS = [
     ["units", "geometry", "tables", "store", "mapindex", "configuration", "provenance"],
     [
         "crossmatch",
+        "outlines",
         "beams",
         "interpolation",
         "inpainting",
