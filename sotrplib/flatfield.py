@@ -60,7 +60,7 @@ def local_rms(snr, weight, tile_pix, *, clip_sigma=3.0, min_pixels=400):
     field = _smooth_field(tile_rms(snr, weight, tile_pix, clip_sigma=clip_sigma), snr.shape, tile_pix, min_pixels)
     result = np.empty(snr.shape, np.float32)
     for rows in _blocks(len(snr), _ROWS_AT_ONCE):
-        result[rows] = read_rows(field, rows)
+        result[rows] = read_rows(field, np.arange(rows.start, rows.stop))
     return result
 
 
@@ -79,10 +79,15 @@ def measure(rho, kappa, mask, tile_pix, *, clip_sigma=3.0, min_pixels=400):
     return _smooth_field(_tiles(squares, tile_pix, clip_sigma, _ITERATIONS), rho.shape, tile_pix, min_pixels)
 
 
+def uniform(shape):
+    """:class:`Field` of 1 everywhere."""
+    return Field(np.ones((1, shape[1]), np.float32), np.zeros(1))
+
+
 def read_rows(field, rows):
-    """Local rms in some rows (a slice) of the map, ndarray (n, nx) float32."""
+    """Local rms in rows (n,) of the map, ndarray (n, nx) float32."""
     last = len(field.centres) - 1
-    place = np.interp(np.arange(rows.start, rows.stop), field.centres, np.arange(last + 1))
+    place = np.interp(rows, field.centres, np.arange(last + 1))
     low = np.minimum(place.astype(int), max(last - 1, 0))
     share = (place - low).astype(np.float32)[:, None]
     return field.values[low] * (1 - share) + field.values[np.minimum(low + 1, last)] * share
@@ -92,7 +97,7 @@ def apply(rho, kappa, field):
     """Divide rho and kappa by the square of the local rms: flux unchanged, error times rms. Returns new arrays."""
     results = np.empty_like(rho), np.empty_like(kappa)
     for rows in _blocks(len(rho), _ROWS_AT_ONCE):
-        squared = np.square(read_rows(field, rows))
+        squared = np.square(read_rows(field, np.arange(rows.start, rows.stop)))
         for result, values in zip(results, (rho, kappa), strict=True):
             np.divide(values[rows], squared, out=result[rows])
     return results

@@ -16,9 +16,9 @@ _ROUNDING = 1e-12
 
 
 class _Pieces(NamedTuple):
-    """Points (m, 3) in the order of the pieces they belong to, and for each piece (k,) its points' first and count.
+    """Points (m, 3) in the order of their pieces, and for each piece (k,) the first of its points and their number.
 
-    Every piece lies within ``radius`` of its point ``middle`` and within ``thickness`` of the line ``start`` to ``end``.
+    A piece lies within ``radius`` of its point ``middle`` and within ``thickness`` of the line ``start`` to ``end``.
     """
 
     points: np.ndarray

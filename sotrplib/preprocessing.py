@@ -54,6 +54,7 @@ class Areas(NamedTuple):
     noise: np.ndarray | None = None
 
 
+_SAMPLE_PIXELS = 200_000
 _FEWEST_PIXELS = 2500  # with fewer, far from edges, the noise is not measured
 _NO_SOURCES = Bright(*(np.zeros(0) for _ in range(4)))
 
@@ -97,10 +98,10 @@ def preprocess(input_map, beam, options, *, moving=None, areas=None):
         rho, quiet, kappa = signal, signal, weight
         template = given_template(rho, kappa, pixels, beam, input_map.info, options)
     mask = _mask(kappa, discs, areas, wcs, options)
-    rms = _local_rms(quiet, kappa, mask, pixels, options)
-    noted = input_map.info.info | {"snr_std": _robust_std((_significance(quiet, kappa) / rms)[mask == 0])}
+    field = _flat_field(quiet, kappa, mask, pixels, options)
+    noted = input_map.info.info | {"snr_std": _robust_std(quiet, kappa, mask, field)}
     info = dataclasses.replace(input_map.info, info=noted)
-    rho, kappa = flatfield.apply(rho, kappa, rms)
+    rho, kappa = flatfield.apply(rho, kappa, field)
     return SkyMap(rho, kappa, input_map.time, mask, wcs, info, template)
 
 
@@ -284,11 +285,13 @@ def _significance(rho, kappa):
         return rho / np.sqrt(kappa)
 
 
-def _robust_std(snr):
-    """Half the distance between the 16th and 84th percentile of a sample; NaN of nothing."""
-    if not snr.size:
-        return float("nan")
-    low, high = np.percentile(snr[:: 1 + snr.size // 200_000], [15.865, 84.135])
+def _robust_std(rho, kappa, mask, field):
+    """Half the distance between the 16th and 84th percentile of a regular sample of the SNR; NaN of nothing."""
+    step = max(1, int(np.sqrt(mask.size / _SAMPLE_PIXELS)))
+    sample = np.s_[::step, ::step]
+    snr = _significance(rho[sample], kappa[sample]) / flatfield.read_rows(field, np.arange(len(rho))[::step])[:, ::step]
+    snr = snr[mask[sample] == 0]
+    low, high = np.percentile(snr, [15.865, 84.135]) if snr.size else (np.nan, np.nan)
     return float(high - low) / 2
 
 
@@ -360,11 +363,11 @@ def _mask(kappa, discs, areas, wcs, options):
     return mask
 
 
-def _local_rms(rho, kappa, mask, pixels, options):
-    """Local rms of the SNR over the unmasked pixels (see :mod:`flatfield`); 1 if it is not asked for."""
-    tile, clip = options["flatfield_tile_deg"], options["flatfield_clip_sigma"]
+def _flat_field(rho, kappa, mask, pixels, options):
+    """Local rms of the SNR over the unmasked pixels (flatfield.Field); 1 if it is not asked for."""
+    tile = options["flatfield_tile_deg"]
     if not tile:
-        return np.float32(1)
+        return flatfield.uniform(rho.shape)
     middle = len(pixels.dy_rad) // 2
     tile_pix = tuple(max(16, round(np.radians(tile) / s)) for s in (pixels.dy_rad[middle], pixels.dx_rad[middle]))
-    return flatfield.local_rms(np.nan_to_num(_significance(rho, kappa)), mask == 0, tile_pix, clip_sigma=clip)
+    return flatfield.measure(rho, kappa, mask, tile_pix, clip_sigma=options["flatfield_clip_sigma"])

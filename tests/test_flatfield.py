@@ -54,7 +54,7 @@ def test_rms_does_not_depend_on_the_clipping(rng, clip_sigma):
 
 
 def test_cut_of_few_pixels_is_that_of_all(rng):
-    """The rms is that of cutting all pixels of each tile again and again, also where the first guess is far too high."""
+    """The rms is that of cutting all pixels of each tile again and again, also after a first guess far too high."""
     snr = rng.normal(size=(200, 330)).astype(np.float32)
     snr[2::5, 2::5] *= 30
     weight = rng.random(snr.shape) > 0.2

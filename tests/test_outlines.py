@@ -28,7 +28,9 @@ def ragged(height, width, rng):
 @pytest.mark.parametrize("outline", ["straight", "ragged", "one point"])
 def test_nearest_is_that_of_brute_force(outline, rng):
     """The distance to the nearest point is right to rounding wherever the position is."""
-    pixels = {"straight": rectangle(400, 700), "ragged": ragged(400, 700, rng), "one point": (np.array([3]),) * 2}[outline]
+    pixels = {"straight": rectangle(400, 700), "ragged": ragged(400, 700, rng), "one point": (np.array([3]),) * 2}[
+        outline
+    ]
     points = sphere(*pixels)
     positions = sphere(rng.uniform(-20, 420, 500), rng.uniform(-20, 720, 500))
     truth = np.sqrt(np.min([np.sum((positions - point) ** 2, axis=1) for point in points], axis=0))
