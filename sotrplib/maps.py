@@ -197,9 +197,7 @@ def read_sky_map(path, window=None):
     window = window or tuple(slice(0, n) for n in whole.array_shape)
     has_time = "maps/time" in store.list_contents(path)
     rho, kappa, mask = (store.read_array(path, f"maps/{name}", window) for name in ("rho", "kappa", "mask"))
-    values, edges, step = (
-        store.read_array(path, f"template/{name}") for name in ("values", "row_edges", "step_arcmin")
-    )
+    template = read_template(path)
     return SkyMap(
         rho=rho,
         kappa=kappa,
@@ -207,7 +205,7 @@ def read_sky_map(path, window=None):
         mask=mask,
         wcs=geometry.slice_wcs(whole, window),
         info=MapInfo(**attrs["info"]),
-        template=Template(values, edges - (window[0].start or 0), step),
+        template=dataclasses.replace(template, row_edges=template.row_edges - (window[0].start or 0)),
     )
 
 
@@ -225,6 +223,11 @@ def cut_sky_map(skymap, box, margin_arcmin):
     edges = np.asarray(template.row_edges) - window[0].start
     part = Template(template.values, edges, template.step_arcmin)
     return dataclasses.replace(skymap, **arrays, time=time, wcs=geometry.slice_wcs(skymap.wcs, window), template=part)
+
+
+def read_template(path):
+    """Template of a filtered map, without the map."""
+    return Template(*(store.read_array(path, f"template/{name}") for name in ("values", "row_edges", "step_arcmin")))
 
 
 def read_image_header(path):

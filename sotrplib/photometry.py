@@ -19,7 +19,7 @@ _UNUSABLE = tables.flag("NO_DATA", "MASKED")
 _FOLLOWED_ERR_ARCSEC = 1.0
 _OFFSET_SIGMA = 5.0
 _CHANGE_SIGMA = 5.0
-_WING_SIGMA = 3.0
+WING_SIGMA = 3.0  # what the wings of a brighter source add before a flux is flagged NEAR_BRIGHT
 _TIME_STEP_S = 60.0  # neighbouring pixels farther apart in time belong to different scans
 _STAMP_WING = 0.02  # significance above which a neighbour is taken out of a stamp
 _STAMPS_AT_ONCE = 4096
@@ -402,7 +402,7 @@ def _result_flags(columns, solved):
     changed = np.abs(change) > _CHANGE_SIGMA * np.hypot(columns["flux_err_mjy"], catalog_error)
     return (
         _where(solved.n_blend > 1, "BLENDED")
-        | _where(solved.wings > _WING_SIGMA, "NEAR_BRIGHT")
+        | _where(solved.wings > WING_SIGMA, "NEAR_BRIGHT")
         | _where(changed, "FLUX_CHANGED")
     )
 

@@ -109,6 +109,42 @@ def _pixels(wcs, targets, model):
     return geometry.sky2pix(wcs, *geometry.offset_position(ra, dec, dra, ddec), wcs.array_shape)
 
 
+def flag_near_detections(path, forced, sifted, model):
+    """Flag known sources whose flux holds light of a brighter source that no catalogue knows.
+
+    The forced fluxes are measured before the blind search and know of catalogue sources alone.
+
+    Parameters
+    ----------
+    path : path
+        Filtered map; only its template and WCS are read.
+    forced, sifted : pandas.DataFrame
+        Tables of this map.
+    model : pointing.PointingModel
+        Of the map.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``forced`` with the flag NEAR_BRIGHT where the template of a blind detection of larger flux adds more than three
+        sigma; a detection that was matched with the source itself does not count.
+    """
+    found = sifted[sifted["origin"] == "blind"]
+    if found.empty or forced.empty:
+        return forced
+    template, wcs = maps.read_template(path), geometry.text_to_wcs(store.read_attrs(path)["wcs"])
+    reach = 60 * np.sqrt(2) * templates.half_size(template) * np.max(template.step_arcmin)
+    i, j, _ = crossmatch.match(*_radec(forced), *_radec(found), reach)
+    flux, error, names = (forced[key].to_numpy()[i] for key in ("flux_mjy", "flux_err_mjy", "source_id"))
+    light, matched = (found[key].to_numpy()[j] for key in ("flux_mjy", "matched_name"))
+    (y1, x1), (y2, x2) = (_pixels(wcs, table, model) for table in (forced, found))
+    shape = templates.evaluate_pixels(template, y1[i] - y2[j], x1[i] - x2[j], y2[j])
+    reached = (np.abs(shape) * light > photometry.WING_SIGMA * error) & (light > flux) & (names != matched)
+    flags = forced["flags"].to_numpy().copy()
+    flags[i[reached]] |= np.uint32(tables.flag("NEAR_BRIGHT"))
+    return forced.assign(flags=flags)
+
+
 def without_known(skymap, forced, model):
     """A map minus its known sources.
 

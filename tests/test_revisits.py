@@ -121,3 +121,37 @@ def test_no_targets_and_failed_maps(tmp_path, rng):
     failed, _ = put_on_disk(tmp_path, rng, y, x, np.full(y.size, 20.0), 0, name="bad", status="failed")
     with pytest.raises(maps.MapError, match="bad_map.h5: records a failed map"):
         revisits.measure_in_map(failed, as_targets(catalog), OPTIONS)
+
+
+@pytest.mark.parametrize("ra0", [10.0, 0.0])
+def test_known_sources_beside_unknown_bright_ones_are_flagged(tmp_path, rng, ra0):
+    """Of four known sources of SNR 10 the one 3 pixels from an unknown one of SNR 200 is NEAR_BRIGHT; the one 60 pixels
+    away, the one beside a fainter detection and the one matched with the detection itself are not.
+    """
+    y = np.array([100.0, 100.0, 200.0, 200.0, 100.0, 200.0])
+    x = np.array([100.0, 163.0, 100.0, 250.0, 103.0, 253.0])
+    files, catalog = put_on_disk(tmp_path, rng, y, x, [10, 10, 10, 10, 200, 5], 4, ra0=ra0)
+    model = pointing.from_dict(store.read_attrs(files.pointing)["pointing"])
+    forced = store.read_table(files.forced, "forced")
+    near = tables.flag("NEAR_BRIGHT")
+    assert not (forced["flags"] & near).any()
+    detected = catalog.iloc[[4, 2, 5]]
+    columns = {"ra_deg": detected["ra_deg"].to_numpy(), "dec_deg": detected["dec_deg"].to_numpy()}
+    columns |= {"flux_mjy": [1000.0, 500.0, 25.0], "origin": "blind", "matched_name": ["", "s2", ""]}
+    columns |= {"class": ["transient", "known", "noise"], "reason": ""}
+    sifted = tables.make("sifted", {name: 0.0 for name in tables.column_names("sifted")} | columns)
+    found = revisits.flag_near_detections(files.preprocessed, forced, sifted, model)
+    assert ((found["flags"] & near) > 0).tolist() == [True, False, False, False]
+    assert forced["flux_mjy"][0] > 200  # 50 are its own
+    pd.testing.assert_frame_equal(found.drop(columns="flags"), forced.drop(columns="flags"))
+
+
+def test_nothing_found_leaves_the_forced_fluxes_as_they_are(tmp_path, rng):
+    """Without detections, or without known sources, the table comes back unchanged."""
+    files, _ = put_on_disk(tmp_path, rng, np.array([100.0]), np.array([100.0]), [10.0], 1)
+    forced = store.read_table(files.forced, "forced")
+    for table in (forced, forced[:0]):
+        found = revisits.flag_near_detections(
+            files.preprocessed, table, tables.empty("sifted"), pointing.PointingModel()
+        )
+        pd.testing.assert_frame_equal(found, table)
