@@ -20,6 +20,7 @@ include: "rules/simulate.smk"
 include: "rules/preprocess.smk"
 include: "rules/photometry.smk"
 include: "rules/detection.smk"
+include: "rules/coadd.smk"
 include: "rules/catalogs.smk"
 include: "rules/report.smk"
 include: "rules/recovery.smk"
@@ -38,6 +39,7 @@ rule all:
     default_target: True
     input:
         per_map=every("sifted"),
+        coadds=[f"results/sifted/{map_id}.h5" for map_id in COADDS],
         catalogs=CATALOGS,
         checked="results/maps_checked.txt",
         maps=ALWAYS_EXPORTED,

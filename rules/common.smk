@@ -4,7 +4,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from sotrplib import beams, configuration, mapindex, provenance
+from sotrplib import beams, configuration, mapgroups, mapindex, provenance
 
 DIGESTS = ".snakemake/sotrp/digests"
 os.environ.update(PYTHONPATH=workflow.basedir)  # scripts import the library beside this workflow, whatever is installed
@@ -55,6 +55,8 @@ os.environ.update(SOTRP_LOG_LEVEL=config["log_level"])  # no parameter: what is 
 require_files(configuration.list_files(config))
 MAPS = list_maps(config["maps"])
 INSTRUMENTS = locate(config["instruments"])
+COADDS = mapgroups.coadds(MAPS.values(), config["coadd_maps"])
+COADD_OPTIONS = ("correct_pointing", "moving_mask_arcmin", "flatfield_tile_deg", "flatfield_clip_sigma")
 
 
 # Files from outside are inputs whose time stamps do not count (`ancient`); a digest of their bytes among the
@@ -160,6 +162,11 @@ def outside(paths):
 def every(stage):
     """Files of one stage for all maps."""
     return [f"results/{stage}/{map_id}.h5" for map_id in MAPS]
+
+
+def members(stage):
+    """Function of the wildcards that gives the files of one stage for the maps of a coadd."""
+    return lambda wildcards: [f"results/{stage}/{map_id}.h5" for map_id in COADDS[wildcards.map_id].members]
 
 
 def exports(formats):

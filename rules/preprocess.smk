@@ -35,6 +35,8 @@ rule preprocess_map:
         "results/logs/preprocess_map/{map_id}.log",
     benchmark:
         "results/benchmarks/preprocess_map/{map_id}.tsv"
+    wildcard_constraints:
+        map_id=mapgroups.SINGLE_ID,
     conda:
         "../envs/sotrp.yaml"
     params:

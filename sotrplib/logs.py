@@ -56,7 +56,7 @@ def write_tables(path, result, attrs):
     store.write(path, attrs=attrs | result.get("attrs", {}), arrays=result.get("arrays"), frames=result.get("frames"))
 
 
-def run_map_job(job, work, *, schemas=(), write=write_tables):
+def run_map_job(job, work, *, schemas=(), write=write_tables, required=None):
     """Do one map's job of one rule, and record a map that cannot be used instead of stopping the run.
 
     Parameters
@@ -69,6 +69,8 @@ def run_map_job(job, work, *, schemas=(), write=write_tables):
         Names of the tables of the output, each in the group of its name; without rows in a failed map.
     write : function of (path, result, attrs)
         Writes the result of ``work``.
+    required : sequence of path, optional
+        Input files whose failure is that of the job; default all of them.
 
     Raises
     ------
@@ -77,7 +79,7 @@ def run_map_job(job, work, *, schemas=(), write=write_tables):
     """
     with capture(job.log[0]):
         attrs = {"map_id": job.wildcards.map_id, "provenance": provenance.job_record(job)}
-        result, reason = _try(job, work)
+        result, reason = _try(job, work, job.input if required is None else required)
         if reason:
             frames = {name: (name, tables.empty(name)) for name in schemas}
             store.write(job.output[0], attrs=attrs | {"status": "failed", "reason": reason}, frames=frames)
@@ -85,10 +87,10 @@ def run_map_job(job, work, *, schemas=(), write=write_tables):
             write(job.output[0], result, attrs | {"status": "ok", "reason": ""})
 
 
-def _try(job, work):
+def _try(job, work, required):
     """Result of ``work`` and no reason, or None and the reason it cannot be had."""
     try:
-        reason = failure(job.input)
+        reason = failure(required)
         if not reason:
             return work(job), ""
         _log.error("failed in an earlier stage: %s", reason)

@@ -162,8 +162,12 @@ def read_map(row, band, *, box=None, margin_arcmin=60.0):
     return InputMap(form, signal, weight, time, cut, info)
 
 
-def write_sky_map(path, skymap, attrs=None):
-    """Write a filtered map to HDF5; ``attrs`` are further attributes of the root (status, provenance, ...)."""
+def write_sky_map(path, skymap, attrs=None, *, more_arrays=None, frames=None):
+    """Write a filtered map to HDF5.
+
+    ``attrs`` are further attributes of the root (status, provenance, ...), ``more_arrays`` and ``frames`` further
+    images and tables, as for :func:`store.write`.
+    """
     info = dataclasses.asdict(skymap.info)
     arrays = {
         "maps/rho": (skymap.rho, {"unit": "1/mJy"}),
@@ -179,7 +183,7 @@ def write_sky_map(path, skymap, attrs=None):
     if skymap.time is not None:
         arrays["maps/time"] = (skymap.time, {"unit": "s", "description": "since t_ref_unix_s of info"})
     own = {"map_id": skymap.info.map_id, "wcs": geometry.wcs_to_text(skymap.wcs, skymap.rho.shape), "info": info}
-    store.write(path, attrs={**own, **(attrs or {})}, arrays=arrays)
+    store.write(path, attrs={**own, **(attrs or {})}, arrays=arrays | (more_arrays or {}), frames=frames)
 
 
 def read_sky_map(path, window=None):

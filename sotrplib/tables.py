@@ -234,6 +234,13 @@ n_forced | i4 | 1 | catalogue sources measured
 n_detections | i4 | 1 | blind detections
 n_candidates | i4 | 1 | detections that were not known, moving or noise
 """),
+    "coadd_members": _columns("""
+map_id | str | 1 | map of the group
+freq_ghz | f8 | GHz | its band centre; NaN if it failed
+n_pixels | i8 | 1 | pixels of the coadd that it observed
+weight | f8 | mJy-2 | sum of its kappa over these, with the factor of its band; its share in the coadd
+reason | str | 1 | why it is not in the coadd, else empty
+"""),
     "truth": _columns("""
 name | str | 1 | name of the simulated object; its name in the catalogue if it is there
 class | str | 1 | known, variable (known, with a flare), transient, new_source, artefact or moving

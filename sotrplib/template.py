@@ -411,6 +411,21 @@ def read_at(rho, kappa, y, x, template):
     return s / np.sqrt(response), np.where(np.isfinite(s), _linear(depth, y, x) ** 2 * response, np.nan)
 
 
+def response(template, y, x):
+    """What interpolation between whole pixels gives of the height of a source at each position, array (n,)."""
+    whole = np.ones((len(y), N_TAPS, N_TAPS), bool)
+    return _own_response(template, whole, np.asarray(y, float), np.asarray(x, float))
+
+
+def tap_weights(template, row, position, axis):
+    """Weights (n, 8) of the pixels around positions (n,) on an axis (0 for y, 1 for x) for sources of given rows (n,).
+
+    Pixels floor(position) - 3 to floor(position) + 4, as in :func:`sample`.
+    """
+    start = band_of(template, row) * (1 + 1 / N_SUB)
+    return look_up(_stacked_weights(template, axis, 0), np.mod(position, 1) + start)
+
+
 def read_kappa(kappa, y, x):
     """kappa between its pixels, array (n,): linear in its root over observed pixels, NaN as for :func:`read_at`."""
     (taps,), inside = _gather([kappa], y, x)

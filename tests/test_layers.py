@@ -11,7 +11,7 @@ PACKAGE = ROOT / "sotrplib"
 
 # From the ground up. A module imports from its own floor and those below it, never from above.
 FLOORS = [
-    ["units", "geometry", "tables", "store", "mapindex", "configuration", "provenance"],
+    ["units", "geometry", "tables", "store", "mapindex", "mapgroups", "configuration", "provenance"],
     [
         "crossmatch",
         "outlines",
@@ -38,12 +38,17 @@ FLOORS = [
         "blends",
         "overlaps",
         "peaks",
+        "resampling",
     ],
-    ["pointing", "photometry", "detection", "ephemerides", "preprocessing", "truth", "simulate", "coadd"],
+    ["pointing", "photometry", "detection", "ephemerides", "preprocessing", "truth", "simulate"],
     [
         "sifting",
         "association",
         "revisits",
+        "coadd",
+        "joint",
+        "difference",
+        "stacking",
         "counterparts",
         "confirmation",
         "variability",

@@ -1,0 +1,427 @@
+"""Coadds: the maps of a group as one map of the same kind.
+
+Of maps b of a source with fluxes f_b F the likelihood of F has the sums rho = sum f_b rho_b and
+kappa = sum f_b^2 kappa_b for its two terms, so these are all that the maps say of it: rho / kappa is the best flux,
+kappa^-1/2 its error, and nothing is lost against fitting all maps at once. f_b = (nu_b / nu_0)^alpha links bands.
+
+Every map is summed at true positions, its own pointing model taken off: an unknown offset of 15 arcsec in each
+coordinate loses 5 % of a source at f090 and 11 % at f150. Pixels under the edge mask of a map, or near a predicted
+moving object, are not used.
+
+A source has another shape in every map, and the sum of them where maps end in its midst has none. The known sources
+are therefore taken out of each map with its own template, and put back into the sum with the flux sum f F kappa /
+sum f^2 kappa that they have there and the template of the sum, the mean of the maps' weighted by f^2 kappa. What the
+known sources are not remains in the sum as it is. What the maps have in common besides (CMB, sources too faint to be
+known) adds up faster than their noise: the flat field of the sum, measured as that of every map, makes errors true.
+"""
+
+import dataclasses
+import logging
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from sotrplib import (
+    flatfield,
+    geometry,
+    maps,
+    masks,
+    photometry,
+    pointing,
+    resampling,
+    revisits,
+    store,
+    subtraction,
+    tables,
+)
+from sotrplib import template as templates
+from sotrplib.resampling import Grid
+from sotrplib.tables import MASK_BITS
+
+log = logging.getLogger(__name__)
+
+_UNUSED = MASK_BITS["EDGE"] | MASK_BITS["PLANET"]
+_BAND_ROWS = 300
+_LARGEST_HALF = 64
+_RADEC = ["ra_deg", "dec_deg"]
+
+
+class MemberFiles(NamedTuple):
+    """Files of one map to be summed."""
+
+    preprocessed: str
+    pointing: str
+    forced: str
+    sifted: str
+
+
+class Header(NamedTuple):
+    """What is known of a map before its pixels are read."""
+
+    files: MemberFiles
+    map_id: str
+    reason: str
+    grid: Grid | None = None
+    info: maps.MapInfo | None = None
+    half_arcmin: float = 0.0
+    fwhm_arcmin: float = np.nan
+    site: tuple = ()
+
+
+class Member(NamedTuple):
+    """A map without its known sources, where it may be used, its pointing, and those sources.
+
+    ``known`` has source_id, ra_deg, dec_deg (true positions, as fitted) and flux_mjy.
+    """
+
+    sky_map: maps.SkyMap
+    usable: np.ndarray
+    move: object
+    known: pd.DataFrame
+
+
+def read_header(files):
+    """:class:`Header` of a map; one that failed in any stage has its reason and nothing else."""
+    attrs = store.read_attrs(files.preprocessed)
+    reasons = [attrs.get("reason", ""), *(store.read_attrs(path).get("reason", "") for path in files[1:])]
+    reason = next((text for text in reasons if text), "")
+    if reason:
+        return Header(files, attrs["map_id"], reason)
+    wcs = geometry.text_to_wcs(attrs["wcs"])
+    half = store.list_contents(files.preprocessed)["template/values"][-1] // 2
+    step = store.read_array(files.preprocessed, "template/step_arcmin")
+    return Header(
+        files,
+        attrs["map_id"],
+        "",
+        Grid(wcs.array_shape, wcs),
+        maps.MapInfo(**attrs["info"]),
+        float(half * step[:, 0].max()),
+        attrs["fwhm_arcmin"],
+        tuple(attrs["site"]),
+    )
+
+
+def read_member(header, options):
+    """Read one map and take its known sources out.
+
+    Parameters
+    ----------
+    header : Header
+    options : mapping
+        ``correct_pointing``, ``moving_mask_arcmin`` (0 to keep moving objects in).
+
+    Returns
+    -------
+    Member
+    """
+    files = header.files
+    sky_map, forced = maps.read_sky_map(files.preprocessed), store.read_table(files.forced, "forced")
+    model = pointing.from_dict(store.read_attrs(files.pointing)["pointing"])
+    usable = (sky_map.kappa > 0) & (sky_map.mask & _UNUSED == 0)
+    if options["moving_mask_arcmin"]:
+        moving = store.read_table(files.sifted, "moving")
+        radius = np.maximum(moving["radius_arcmin"].to_numpy(), options["moving_mask_arcmin"])
+        usable &= ~masks.disc_mask(sky_map.rho.shape, sky_map.wcs, *moving[_RADEC].to_numpy().T, radius)
+    known = _true_places(sky_map, forced, model)
+    unknown = revisits.without_known(sky_map, forced, model)
+    return Member(unknown, usable, mover(model) if options["correct_pointing"] else None, known)
+
+
+def mover(model):
+    """Function (ra_deg, dec_deg) of true positions to the offsets that a pointing model gives them."""
+    return lambda ra, dec: pointing.evaluate(model, ra, dec)[:2]
+
+
+def _true_places(sky_map, forced, model):
+    """Known sources of a map: where they truly are, as far as the map tells, and their fluxes."""
+    y, x, flux = photometry.fitted_sources(sky_map, forced, model)
+    ra, dec = geometry.pix2sky(sky_map.wcs, y, x)
+    ra, dec = geometry.offset_position(ra, dec, *(-offset for offset in pointing.evaluate(model, ra, dec)[:2]))
+    known = pd.DataFrame({"source_id": forced["source_id"], "ra_deg": ra, "dec_deg": dec, "flux_mjy": flux})
+    return known[np.isfinite(flux) & np.isfinite(ra)]
+
+
+class Sum:
+    """Maps added one after the other on one grid, with one sum for each spectral index.
+
+    Parameters
+    ----------
+    grid : resampling.Grid
+    freq_ghz : float
+        nu_0, the frequency of the fluxes of the sum.
+    t_ref_unix_s : float
+        Zero of its times.
+    half_arcmin : float
+        Half size of its template.
+    spectral_indices : sequence of float
+        alpha of each sum. Times are weighted as the first.
+    """
+
+    def __init__(self, grid, freq_ghz, t_ref_unix_s, half_arcmin, spectral_indices=(0.0,)):
+        self.grid, self.freq_ghz, self.t_ref_unix_s = grid, freq_ghz, t_ref_unix_s
+        self.spectral_indices = tuple(spectral_indices)
+        n_sums, shape = len(self.spectral_indices), tuple(grid.shape)
+        self.rho, self.kappa = (np.zeros((n_sums, *shape), "f4") for _ in range(2))
+        self.time, self.first, self.last = (np.full(shape, np.nan, "f4") for _ in range(3))
+        self._time_weight, self.hits, self.mask = np.zeros(shape, "f4"), np.zeros(shape, "u2"), np.zeros(shape, "u1")
+        n_bands = max(1, round(shape[0] / _BAND_ROWS))
+        self._edges = np.linspace(0, shape[0], n_bands + 1).astype(int)
+        self._steps = _band_steps(grid, self._edges)
+        half = min(int(np.ceil(half_arcmin / self._steps[:, 0].min())), _LARGEST_HALF)
+        self._stamps = np.zeros((n_sums, n_bands, 2 * half + 1, 2 * half + 1))
+        self._known, self.members = [], []
+
+    def add(self, header, member):
+        """Add a :class:`Member`; the row of the table ``coadd_members`` that says what it gave."""
+        layer = resampling.resample(member.sky_map, self.grid, member.usable, member.move)
+        factors = (header.info.freq_ghz / self.freq_ghz) ** np.array(self.spectral_indices)
+        row = {"map_id": header.map_id, "reason": "", "freq_ghz": header.info.freq_ghz, "n_pixels": 0, "weight": 0.0}
+        if layer is None or not (layer.kappa > 0).any():
+            return self._note(row | {"reason": "nothing in common with the grid, or masked"})
+        self._add_images(layer, factors, header.info.t_ref_unix_s - self.t_ref_unix_s)
+        self._add_template(member, layer, factors)
+        self._known.append(self._known_rows(layer, member.known, factors))
+        total = float(factors[0] ** 2 * layer.kappa.sum(dtype="f8"))
+        return self._note(row | {"n_pixels": np.count_nonzero(layer.kappa), "weight": total})
+
+    def skip(self, header):
+        """Note a map that failed."""
+        return self._note({"map_id": header.map_id, "reason": header.reason, "n_pixels": 0, "weight": 0.0})
+
+    def _note(self, row):
+        if row["reason"]:
+            log.warning("%s is not in the sum: %s", row["map_id"], row["reason"])
+        self.members.append({"freq_ghz": np.nan} | row)
+        return row
+
+    def _add_images(self, layer, factors, late_s):
+        where = layer.rows, _as_slice(layer.columns)
+        for k, factor in enumerate(factors.astype("f4")):
+            self.rho[k][where] += factor * layer.rho
+            self.kappa[k][where] += factor**2 * layer.kappa
+        seen = layer.kappa > 0
+        self.hits[where] += seen
+        self.mask[where] |= np.where(seen, layer.mask, 0)
+        if layer.time is None:
+            return
+        time = np.where(seen, layer.time + np.float32(late_s), np.float32(np.nan))
+        weight = np.where(np.isfinite(time), np.float32(factors[0] ** 2) * layer.kappa, 0)
+        total = self._time_weight[where] + weight
+        mean = np.nan_to_num(self.time[where])
+        share = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0)
+        self.time[where] = np.where(total > 0, mean + (np.nan_to_num(time) - mean) * share, np.nan)
+        self._time_weight[where] = total
+        self.first[where], self.last[where] = np.fmin(self.first[where], time), np.fmax(self.last[where], time)
+
+    def _add_template(self, member, layer, factors):
+        """Add the shape of a source in the map, on the pixels of the grid, with its weight in each band of rows."""
+        locate = resampling.locator(member.sky_map, self.grid, member.move)
+        half = self._stamps.shape[-1] // 2
+        axis = np.arange(-half, half + 1)
+        weights = layer.kappa.sum(axis=1, dtype="f8")
+        middle = float(layer.columns[len(layer.columns) // 2])
+        for band, (low, high) in enumerate(zip(self._edges[:-1], self._edges[1:], strict=True)):
+            inside = slice(max(low - layer.rows.start, 0), max(high - layer.rows.start, 0))
+            weight = weights[inside].sum()
+            if weight > 0:
+                rows = np.arange(inside.start, inside.start + len(weights[inside])) + layer.rows.start
+                row = int(rows[np.searchsorted(np.cumsum(weights[inside]), weight / 2)])
+                stamp = _stamp(member.sky_map.template, locate, row, middle, axis)
+                self._stamps[:, band] += factors[:, None, None] ** 2 * weight * stamp
+
+    def _known_rows(self, layer, known, factors):
+        """Known sources with what the map adds to the sum at each, by spectral index."""
+        y, x = geometry.sky2pix(self.grid.wcs, *known[_RADEC].to_numpy().T, self.grid.shape)
+        column_of = np.full(self.grid.shape[1], -1)
+        column_of[layer.columns] = np.arange(len(layer.columns))
+        inside = geometry.inside(self.grid.shape, y, x)
+        row, column = (np.rint(np.where(inside, p, 0)).astype(int) for p in (y, x))
+        row, column = row - layer.rows.start, column_of[column]
+        inside &= (row >= 0) & (row < len(layer.kappa)) & (column >= 0)
+        kappa = np.where(inside, layer.kappa[np.where(inside, row, 0), np.where(inside, column, 0)], 0)
+        rows = known.assign(kappa=kappa)[kappa > 0]
+        for k, factor in enumerate(factors):
+            rows[f"weight{k}"] = factor**2 * rows["kappa"]
+            rows[f"sum{k}"] = factor * rows["kappa"] * rows["flux_mjy"]
+        return rows
+
+    def sky_map(self, labels, options, k=0):
+        """The sum as a map without its known sources, and the rms that its rho and kappa were divided by the square of.
+
+        Parameters
+        ----------
+        labels : mapping
+            map_id, instrument, array and band of the sum.
+        options : mapping
+            ``flatfield_tile_deg``, ``flatfield_clip_sigma``.
+        k : int
+            Which of the spectral indices.
+
+        Returns
+        -------
+        maps.SkyMap
+
+        Raises
+        ------
+        maps.MapError
+            If no pixel was observed by any map.
+        """
+        rho, kappa = self.rho[k], self.kappa[k]
+        if not (kappa > 0).any():
+            reasons = "; ".join(f"{row['map_id']}: {row['reason']}" for row in self.members) or "no maps"
+            raise maps.MapError(f"{labels['map_id']}: nothing to sum ({reasons})")
+        mask = np.where(kappa > 0, self.mask & ~np.uint8(_UNUSED), MASK_BITS["UNOBSERVED"]).astype("u1")
+        rms, snr_std = self._local_rms(rho, kappa, mask, options)
+        rho, kappa = flatfield.apply(rho, kappa, rms)
+        used = [row["map_id"] for row in self.members if row["n_pixels"]]
+        notes = {"kind": "coadd", "members": used, "spectral_index": self.spectral_indices[k], "snr_std": snr_std}
+        duration = np.nanmax(self.last) - np.nanmin(self.first) if np.isfinite(self.first).any() else None
+        info = maps.MapInfo(
+            **labels,
+            freq_ghz=self.freq_ghz,
+            t_ref_unix_s=self.t_ref_unix_s,
+            duration_s=None if duration is None else float(duration),
+            info=notes,
+        )
+        time = self.time if np.isfinite(self.time).any() else None
+        return maps.SkyMap(rho, kappa, time, mask, self.grid.wcs, info, self._template(k))
+
+    def _local_rms(self, rho, kappa, mask, options):
+        s, good = np.divide(rho, np.sqrt(kappa), out=np.zeros_like(rho), where=kappa > 0), mask == 0
+        rms = np.float32(1)
+        if options["flatfield_tile_deg"]:
+            middle = self._steps[len(self._steps) // 2]
+            tile_pix = tuple(max(16, round(60 * options["flatfield_tile_deg"] / step)) for step in middle)
+            rms = flatfield.local_rms(s, good, tile_pix, clip_sigma=options["flatfield_clip_sigma"])
+        low, high = np.percentile((s / rms)[good], [15.865, 84.135]) if good.any() else (np.nan, np.nan)
+        return rms, float(high - low) / 2
+
+    def _template(self, k):
+        """Shape of a source: mean of the maps' in each band of rows, that of the nearest band where there is none."""
+        stamps, half = self._stamps[k], self._stamps.shape[-1] // 2
+        weight = stamps[:, half, half]
+        filled = np.flatnonzero(weight > 0)
+        nearest = filled[np.argmin(np.abs(np.arange(len(stamps))[:, None] - filled), axis=1)]
+        values = stamps[nearest] / weight[nearest, None, None]
+        return templates.Template(values.astype("f4"), self._edges.copy(), self._steps.copy())
+
+    def known(self, k=0):
+        """Known sources of the sum: source_id, mean ra_deg and dec_deg, and the flux_mjy they have in it."""
+        rows = pd.concat(self._known, ignore_index=True) if self._known else pd.DataFrame()
+        if rows.empty:
+            return pd.DataFrame({"source_id": [], "ra_deg": [], "dec_deg": [], "flux_mjy": []})
+        first = rows.groupby("source_id")[_RADEC].transform("first")
+        east, north = geometry.tangent_offsets(*rows[_RADEC].to_numpy().T, *first.to_numpy().T)
+        weight = rows[f"weight{k}"]
+        groups = rows.assign(east=east * weight, north=north * weight).groupby("source_id", sort=True)
+        total, start = groups[["east", "north", f"weight{k}", f"sum{k}"]].sum(), groups[_RADEC].first()
+        flux, east, north = (total[name].to_numpy() / total[f"weight{k}"] for name in (f"sum{k}", "east", "north"))
+        ra, dec = geometry.offset_position(*start.to_numpy().T, east.to_numpy(), north.to_numpy())
+        return pd.DataFrame({"source_id": total.index, "ra_deg": ra, "dec_deg": dec, "flux_mjy": flux.to_numpy()})
+
+
+def start_sum(headers, *, spectral_indices=(0.0,)):
+    """Empty :class:`Sum` that maps fit into: their common grid, the mean of their frequencies, their earliest time.
+
+    Raises
+    ------
+    maps.MapError
+        If all maps failed.
+    """
+    good = [header for header in headers if not header.reason]
+    if not good:
+        reasons = "; ".join(f"{header.map_id}: {header.reason}" for header in headers)
+        raise maps.MapError(f"none of {len(headers)} maps can be summed ({reasons})")
+    freq = float(np.exp(np.mean([np.log(header.info.freq_ghz) for header in good])))
+    start, half = min(header.info.t_ref_unix_s for header in good), max(header.half_arcmin for header in good)
+    return Sum(resampling.union_grid([header.grid for header in good]), freq, start, half, spectral_indices)
+
+
+def add_all(total, headers, options):
+    """Add maps to a :class:`Sum`, one in memory at a time."""
+    for header in headers:
+        if header.reason:
+            total.skip(header)
+        else:
+            total.add(header, read_member(header, options))
+    return total
+
+
+def put_back(sky_map, known):
+    """A sum with its known sources in it, as its own template."""
+    y, x = geometry.sky2pix(sky_map.wcs, *known[_RADEC].to_numpy().T, sky_map.rho.shape)
+    model = subtraction.model_rho(sky_map.rho.shape, y, x, known["flux_mjy"], sky_map.kappa, sky_map.template)
+    return dataclasses.replace(sky_map, rho=sky_map.rho + model)
+
+
+def coadd_maps(files, map_id, options, spectral_index=0.0):
+    """Sum maps.
+
+    Parameters
+    ----------
+    files : sequence of MemberFiles
+        Those that failed are left out, and noted.
+    map_id : str
+        Of the sum.
+    options : mapping
+        Section ``coadd_maps`` of the configuration.
+    spectral_index : float
+        alpha of the sources whose flux the sum of several bands gives without bias.
+
+    Returns
+    -------
+    maps.SkyMap
+        With the known sources; its fluxes are those at ``info.freq_ghz``, the geometric mean of the maps' frequencies.
+    arrays : dict
+        Further images for the file: ``coadd/hits``, ``coadd/first_time`` and ``coadd/last_time``.
+    members : pandas.DataFrame
+        Table ``coadd_members``.
+    attrs : dict
+        site and fwhm_arcmin, as of any filtered map.
+
+    Raises
+    ------
+    maps.MapError
+        If nothing can be summed.
+    """
+    headers = [read_header(member) for member in files]
+    total = add_all(start_sum(headers, spectral_indices=(spectral_index,)), headers, options)
+    labels = dict(zip(("instrument", "array", "band"), map_id.split("_"), strict=False))
+    sky_map = put_back(total.sky_map({"map_id": map_id, **labels}, options), total.known())
+    since = {"unit": "s", "description": "since t_ref_unix_s of info"}
+    arrays = {
+        "coadd/hits": (total.hits, {"description": "maps that observed the pixel"}),
+        "coadd/first_time": (total.first, since),
+        "coadd/last_time": (total.last, since),
+    }
+    return sky_map, arrays, tables.make("coadd_members", pd.DataFrame(total.members)), shared_attrs(headers, total)
+
+
+def shared_attrs(headers, total):
+    """Attributes of the file of a sum: beam width, the mean of the maps' by weight, and site."""
+    good = [header for header in headers if not header.reason]
+    weights = {row["map_id"]: row["weight"] for row in total.members}
+    width = np.average([header.fwhm_arcmin for header in good], weights=[weights[header.map_id] for header in good])
+    return {"site": list(good[0].site), "fwhm_arcmin": float(width)}
+
+
+def _band_steps(grid, edges):
+    """Pixel size (dy, dx) in arcmin in the middle of each band of rows."""
+    middles = (edges[:-1] + edges[1:] - 1) // 2
+    dy, dx = geometry.pixel_scales(grid.shape, grid.wcs)
+    return np.stack([dy[middles], dx[middles]], 1)
+
+
+def _stamp(template, locate, row, column, axis):
+    """Shape of a source of a map at a pixel of the grid, on the pixels around it."""
+    y0, x0 = locate(float(row), column)
+    y, x = locate(row + axis[:, None].astype(float), column + axis.astype(float))
+    return templates.evaluate_pixels(template, y - y0, x - x0, np.full(y.shape, float(y0)))
+
+
+def _as_slice(columns):
+    """Column numbers as a slice where they follow each other."""
+    together = len(columns) and columns[-1] - columns[0] == len(columns) - 1 and (np.diff(columns) == 1).all()
+    return slice(int(columns[0]), int(columns[-1]) + 1) if together else columns
