@@ -248,7 +248,7 @@ class Sum:
         return rows
 
     def sky_map(self, labels, options, k=0):
-        """The sum as a map without its known sources, and the rms that its rho and kappa were divided by the square of.
+        """The sum as a map without its known sources, its errors true.
 
         Parameters
         ----------
@@ -273,8 +273,9 @@ class Sum:
             reasons = "; ".join(f"{row['map_id']}: {row['reason']}" for row in self.members) or "no maps"
             raise maps.MapError(f"{labels['map_id']}: nothing to sum ({reasons})")
         mask = np.where(kappa > 0, self.mask & ~np.uint8(_UNUSED), MASK_BITS["UNOBSERVED"]).astype("u1")
-        rms, snr_std = self._local_rms(rho, kappa, mask, options)
-        rho, kappa = flatfield.apply(rho, kappa, rms)
+        field = self._local_rms(rho, kappa, mask, options)
+        rho, kappa = flatfield.apply(rho, kappa, field)
+        snr_std = _robust_std(rho, kappa, mask == 0)
         used = [row["map_id"] for row in self.members if row["n_pixels"]]
         notes = {"kind": "coadd", "members": used, "spectral_index": self.spectral_indices[k], "snr_std": snr_std}
         duration = np.nanmax(self.last) - np.nanmin(self.first) if np.isfinite(self.first).any() else None
@@ -289,14 +290,11 @@ class Sum:
         return maps.SkyMap(rho, kappa, time, mask, self.grid.wcs, info, self._template(k))
 
     def _local_rms(self, rho, kappa, mask, options):
-        s, good = np.divide(rho, np.sqrt(kappa), out=np.zeros_like(rho), where=kappa > 0), mask == 0
-        rms = np.float32(1)
-        if options["flatfield_tile_deg"]:
-            middle = self._steps[len(self._steps) // 2]
-            tile_pix = tuple(max(16, round(60 * options["flatfield_tile_deg"] / step)) for step in middle)
-            rms = flatfield.local_rms(s, good, tile_pix, clip_sigma=options["flatfield_clip_sigma"])
-        low, high = np.percentile((s / rms)[good], [15.865, 84.135]) if good.any() else (np.nan, np.nan)
-        return rms, float(high - low) / 2
+        if not options["flatfield_tile_deg"]:
+            return flatfield.uniform(rho.shape)
+        middle = self._steps[len(self._steps) // 2]
+        tile_pix = tuple(max(16, round(60 * options["flatfield_tile_deg"] / step)) for step in middle)
+        return flatfield.measure(rho, kappa, mask, tile_pix, clip_sigma=options["flatfield_clip_sigma"])
 
     def _template(self, k):
         """Shape of a source: mean of the maps' in each band of rows, that of the nearest band where there is none."""
@@ -405,6 +403,14 @@ def shared_attrs(headers, total):
     weights = {row["map_id"]: row["weight"] for row in total.members}
     width = np.average([header.fwhm_arcmin for header in good], weights=[weights[header.map_id] for header in good])
     return {"site": list(good[0].site), "fwhm_arcmin": float(width)}
+
+
+def _robust_std(rho, kappa, good):
+    """Half the distance between the 16th and 84th percentile of the SNR of a sample of the good pixels."""
+    sample = good[::3, ::3]
+    snr = rho[::3, ::3][sample] / np.sqrt(kappa[::3, ::3][sample])
+    low, high = np.percentile(snr, [15.865, 84.135]) if snr.size else (np.nan, np.nan)
+    return float(high - low) / 2
 
 
 def _band_steps(grid, edges):

@@ -1,13 +1,14 @@
-"""Maps of one sky on disk, each with its pointing, forced photometry and sifted detections, for tests of maps together."""
+"""Maps of one sky on disk, each with the files of its stages, for tests of maps together."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 from filtered_skies import filtered_noise, filtered_sources, make_sky_map, make_template
-from test_revisits import ROOT
 
 from sotrplib import coadd, configuration, geometry, maps, photometry, pointing, store, tables
 
+ROOT = Path(__file__).parents[1]
 SCHEMA = configuration.read_yaml(ROOT / "config/schemas/config.schema.yaml")
 NIGHT = 1_760_100_000
 KNEE = 0.02

@@ -92,7 +92,7 @@ def test_maps_are_summed_where_they_truly_point(tmp_path, rng):
 
 
 def test_fluxes_and_errors_of_faint_sources_are_true(tmp_path, rng):
-    """Sources of 1.5 sigma in each of six maps that point 12 arcsec off have unbiased fluxes and pulls of unit width."""
+    """Sources of 1.5 sigma in each of six maps that point 12 arcsec off: fluxes unbiased, pulls of unit width."""
     pulls = []
     for trial in range(4):
         true, sky = grid_sources(7.5), []
@@ -109,7 +109,7 @@ def test_fluxes_and_errors_of_faint_sources_are_true(tmp_path, rng):
 
 
 def test_bands_are_linked_by_the_spectral_index(tmp_path, rng):
-    """With f = (nu / nu_0)^alpha a source of that spectrum has its flux at nu_0, and the error of the best combination."""
+    """With f = (nu / nu_0)^alpha a source has its flux at nu_0, and the error of the best combination."""
     alpha, nu = -0.7, (90.0, 150.0)
     nu_0 = np.sqrt(90 * 150)
     factors = [(value / nu_0) ** alpha for value in nu]
@@ -130,7 +130,7 @@ def test_bands_are_linked_by_the_spectral_index(tmp_path, rng):
 
 
 def test_template_is_the_shape_of_noise_and_sources(tmp_path, rng):
-    """The template of a coadd of two beams is the autocorrelation of its noise, to 3 sigma of what 256 x 384 pixels tell."""
+    """The template of a coadd of two beams is the autocorrelation of its noise, to 3 sigma of so many pixels."""
     ids = names(2)
     sky = [make_map(rng, NONE, map_id=n, fwhm_arcmin=w, shape=(256, 384)) for n, w in zip(ids, (2.2, 1.2), strict=True)]
     found, *_ = coadd.coadd_maps([write_member(tmp_path, m) for m in sky], COADD, OPTIONS)
@@ -186,7 +186,7 @@ def test_edges_of_a_map_are_not_used(tmp_path, rng):
 
 
 def test_what_the_maps_share_enters_the_errors(tmp_path, rng):
-    """Unknown sky of 1 sigma in each of nine maps adds up faster than noise: the flat field makes the SNR true again."""
+    """Unknown sky of 1 sigma in each of nine maps adds up faster than noise; the flat field makes the SNR true."""
     common = 0.2 * filtered_noise((384, 384), rng, knee=0.02)
     sky = [make_map(rng, NONE, map_id=n, shape=(384, 384)) for n in names(9)]
     sky = [dataclasses.replace(m, rho=(m.rho + common).astype("f4")) for m in sky]
