@@ -7,7 +7,9 @@ from pathlib import Path
 from sotrplib import beams, configuration, mapgroups, mapindex, provenance
 
 DIGESTS = ".snakemake/sotrp/digests"
-os.environ.update(PYTHONPATH=workflow.basedir)  # scripts import the library beside this workflow, whatever is installed
+# Scripts import the library beside this workflow, whatever else is installed; an installed workflow is inside its library.
+BESIDE = Path(workflow.basedir, "sotrplib").is_dir()
+os.environ.update(PYTHONPATH=workflow.basedir if BESIDE else str(provenance.package_folder().parent))
 
 
 wildcard_constraints:

@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import json
 import math
 import re
 
@@ -16,6 +17,25 @@ def read_yaml(path):
     """Content of a YAML file as plain Python values; an empty file is an empty dict."""
     with open(path) as file:
         return yaml.safe_load(file) or {}
+
+
+def read_config(path):
+    """What a user's configuration file gives, YAML or JSON.
+
+    Raises
+    ------
+    ConfigError
+        If the file is neither, or holds something else than keys and values; names line and column.
+    """
+    with open(path, encoding="utf-8-sig") as file:
+        text = file.read()
+    try:
+        found = json.loads(text) if str(path).endswith(".json") else yaml.safe_load(text)
+    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(found or {}, dict):
+        raise ConfigError(f"holds a {type(found).__name__}; expected keys and values, as in config/config.yaml")
+    return found or {}
 
 
 def resolve(config, schema):

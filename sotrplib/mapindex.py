@@ -87,9 +87,14 @@ def write_map_table(path, rows):
     """Write rows as a map table."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        write_rows(file, rows)
+
+
+def write_rows(file, rows):
+    """Write rows as a map table into an open text file."""
+    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
 
 
 def discover_depth1(directory, instrument):

@@ -226,7 +226,9 @@ def run_record(config):
 
 
 def git_commit():
-    """Name of the checked-out commit of this code, with ``-dirty`` after local changes; empty outside git."""
+    """Name of the checked-out commit of this code, with ``-dirty`` after local changes; empty where it is installed."""
+    if not (package_folder().parent / ".git").exists():  # another repository may lie around an installed package
+        return ""
     command = ["git", "-C", str(package_folder()), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
