@@ -233,6 +233,14 @@ def test_stages(section, old, key, expected):
     assert value(of(maps=[MAP], **{section: old}), key) == expected
 
 
+def test_map_outputs_are_exported_images():
+    """Images of the filtered maps are exported by every run; one we do not have is refused by name."""
+    output = {"output_type": "maps", "directory": "maps", "fields": ["rho", "hits", "time_mean"]}
+    result = of(maps=[MAP], map_outputs=[output])
+    assert value(result, "export_map") == {"every_run": True, "fields": ["rho", "time"]}
+    assert dict(verdicts(result, "map_outputs[0].fields hits")).keys() == {convert.REFUSED}
+
+
 def test_counterpart_catalogues():
     """A table of galaxies is listed with its columns; catalogues on the network are refused."""
     table = {"catalog_type": "table", "path": "glade.csv", "ra_column": "RA", "dec_column": "DE", "name_column": "id"}

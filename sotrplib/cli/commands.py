@@ -72,6 +72,8 @@ def run(config, dry_run, cores, runner, data_dir, snakemake):
     Anything after -- goes to Snakemake: options (`-- --forceall`) and targets (`-- recovery`).
     """
     _refuse_commands(snakemake)
+    if runner == "prefect":
+        raise click.UsageError("the runner prefect is not in this version")
     _resolve(config, data_dir)
     values = {"data_dir": data_dir} if data_dir else {}
     arguments = engine.arguments(config, runner=runner, cores=cores, dry_run=dry_run, values=values, more=snakemake)

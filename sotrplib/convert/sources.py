@@ -1,7 +1,7 @@
 """Catalogues, simulated sources and outputs of an old configuration."""
 
 from sotrplib import truth
-from sotrplib.convert.draft import Refuse, To, Unneeded, apply_rules
+from sotrplib.convert.draft import NOT_GIVEN, Refuse, To, Unneeded, apply_rules
 
 _FILES = ("fits", "mock_act", "mock_socat", "socat")
 EMPTY_CATALOG = "raDeg,decDeg,fluxJy,err_fluxJy,name\n"
@@ -131,11 +131,11 @@ def _injector(draft, given):
     apply_rules(draft, "source_injector", given, rules)
 
 
+_FIELDS = {"rho": "rho", "kappa": "kappa", "flux": "flux", "snr": "snr", "time_mean": "time"}
 _FORMATS = {"pickle": "pickle", "parquet": "parquet", "csv": "csv", "fits": "fits"}
 _ELSEWHERE = {
     "json": "not a format of exports; csv or parquet hold the same",
     "cutout": "cutouts are arrays beside the tables in results/forced_photometry and results/detections",
-    "maps": "maps are arrays in results/preprocessed/{map_id}.h5",
     "lightserve": "light curves are in results/lightcurves; nothing is sent over HTTP",
     "lightcurvedb": "light curves are in results/lightcurves",
 }
@@ -146,7 +146,10 @@ def convert_outputs(draft, name, given):
     """Outputs of one list, ``source_outputs``, ``outputs`` or ``map_outputs``: formats, in folders of our own."""
     for n, entry in enumerate(given):
         where, kind = f"{name}[{n}]", entry.get("output_type")
-        if kind in _FORMATS:
+        if kind == "maps":
+            draft.put("export_map.every_run", True, f"{where}.output_type", kind)
+            _fields(draft, f"{where}.fields", entry.get("fields") or [])
+        elif kind in _FORMATS:
             draft.add("export_catalogs.formats", _FORMATS[kind], f"{where}.output_type", kind)
         elif kind in _NO_NEED:
             draft.skip(f"{where}.output_type", kind, _ELSEWHERE[kind])
@@ -157,5 +160,14 @@ def convert_outputs(draft, name, given):
         for option, found in entry.items():
             if option == "directory":
                 draft.skip(f"{where}.{option}", found, "results are below ./results of the folder sotrp runs in")
-            elif option != "output_type":
+            elif option not in ("output_type", "fields" if kind == "maps" else ""):
                 draft.refuse(f"{where}.{option}", found, f"goes with {kind}")
+
+
+def _fields(draft, where, given):
+    """Images of each map, those we have."""
+    known = [_FIELDS[name] for name in given if name in _FIELDS]
+    draft.put("export_map.fields", known, where, given)
+    for name in given:
+        if name not in _FIELDS:
+            draft.refuse(f"{where} {name}", NOT_GIVEN, f"no such image; known: {', '.join(_FIELDS)}")

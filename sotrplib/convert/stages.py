@@ -6,7 +6,6 @@ keys, so that the converted configuration does what the old one did and not what
 
 from sotrplib.convert.draft import Refuse, To, Unneeded
 
-_TAPER = Unneeded("the filter fills unobserved pixels in place of tapering them, so fluxes hold up to edges and holes")
 _SOURCES = Unneeded("sources are subtracted before the noise is measured, see preprocess_map.passes and find_snr")
 _TIMES = Unneeded("positions are predicted for the time at which their pixel was observed")
 _TANGENT = Unneeded("offsets are fitted on the sphere, to the shape of a source in the filtered map")
@@ -46,13 +45,15 @@ _MATCHED_FILTER = {
     "maskfile": To("preprocess_map.noise_mask", kind=str),
     "beam1d": _beam,
     "shrink_holes": To("preprocess_map.hole_min_arcmin", "arcmin"),
-    "apod_edge": _TAPER,
-    "apod_holes": _TAPER,
+    "apod_edge": To("preprocess_map.apodise_edge_arcmin", "arcmin"),
+    "apod_holes": To("preprocess_map.apodise_hole_arcmin", "arcmin"),
     "noisemask_lim": _SOURCES,
     "noisemask_radius": _SOURCES,
     "highpass": Refuse("give preprocess_map.ell_min", harmless=(False,)),
     "band_height": Unneeded("the filter is exact in every row; see preprocess_map.band_rows"),
-    "shift": Refuse("maps are not sheared; stripes are in the measured noise", harmless=(0, 0.0)),
+    "shift": Refuse(
+        "rows are not moved: give the tilt of the stripes as preprocess_map.noise_shear", harmless=(0, 0.0)
+    ),
     "simple": To("preprocess_map.noise_model", names={True: "power_law", False: "measured"}),
     "simple_lknee": To("preprocess_map.ell_knee"),
     "simple_alpha": _slope,
