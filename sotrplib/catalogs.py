@@ -27,16 +27,18 @@ def read_maps(preprocessed, last):
     -------
     pandas.DataFrame
         map_id, instrument, array, band, status, reason and, NaN for a failed map, freq_ghz, time_unix_s,
-        area_deg2, flux_err_mjy and snr_std; in the order given.
+        area_deg2, flux_err_mjy, snr_std and fwhm_arcmin (of the beam); in the order given.
     """
     rows = []
     for first_path, last_path in zip(preprocessed, last, strict=True):
         attrs = store.read_attrs(first_path) | store.read_attrs(last_path)
         labels = dict(zip(("instrument", "array", "band"), attrs["map_id"].split("_"), strict=False))
-        numbers = {name: attrs.get(name, np.nan) for name in _MAP_NUMBERS}
+        numbers = {name: attrs.get(name, np.nan) for name in (*_MAP_NUMBERS, "fwhm_arcmin")}
         freq_ghz = attrs.get("info", {}).get("freq_ghz", np.nan)
         rows.append({**{name: attrs[name] for name in _MAP_TEXTS}, **labels, **numbers, "freq_ghz": freq_ghz})
-    return pd.DataFrame(rows, columns=[*_MAP_TEXTS, "instrument", "array", "band", *_MAP_NUMBERS, "freq_ghz"])
+    return pd.DataFrame(
+        rows, columns=[*_MAP_TEXTS, "instrument", "array", "band", *_MAP_NUMBERS, "fwhm_arcmin", "freq_ghz"]
+    )
 
 
 def read_stacked(paths, name, maps):

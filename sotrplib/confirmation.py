@@ -8,8 +8,13 @@ catalogue flux, which is zero except for a flaring catalogue source.
 * A map *contradicts* it when its excess is below ``contradict_fraction`` of that of the discovery, and by
   more than ``contradict_sigma``, whichever of the ``spectral_indices`` links their bands. The same is
   asked of all other arrays together, and of the other bands of the discovering array.
+* *Significance* (``combined_snr``): all maps of the observation of the discovery in one likelihood, whether
+  they see it or not, for the best power law of ``spectral_indices``, against the constant catalogue flux
+  with its error. ``p_false_night`` and ``p_false_survey`` say how likely noise alone is to reach it somewhere
+  in the sky searched within 12 hours, and in all.
 * *Confirmed*: in the observation of the discovery at least ``min_arrays`` arrays and ``min_bands`` bands
-  have seen and do not contradict it. Two bands of one array are one witness: they share optics and time.
+  have seen and do not contradict it, and ``p_false_night`` is not above ``p_false_night_max``. Two bands of
+  one array are one witness: they share optics and time.
 * *artefact*: not confirmed, and contradicted.
 * *new_source*: seen in two observations or more, and constant in every band (chi-square probability at
   least ``p_constant_min``, with ``calibration_err``); confirmed by ``min_arrays`` over all observations.
@@ -22,7 +27,10 @@ catalogue flux, which is zero except for a flaring catalogue source.
 import numpy as np
 import pandas as pd
 
-from sotrplib import association, counterparts, sifting, tables, variability
+from sotrplib import association, counterparts, sifting, significance, tables, variability
+
+_COUNTS = ["combined_snr", "p_false_night", "p_false_survey", "n_maps", "n_arrays", "n_bands", "n_covering"]
+_COUNTS += ["n_arrays_for", "n_arrays_against"]
 
 
 def confirm(events, measure, maps, options, *, moving=None):
@@ -37,7 +45,7 @@ def confirm(events, measure, maps, options, *, moving=None):
         ``forced``, flag NO_DATA where the map does not cover them. ``targets`` has source_id (that of the
         flaring catalogue source, else empty), ra_deg and dec_deg. See :func:`revisits.measure_in_map`.
     maps : pandas.DataFrame
-        The maps to use: map_id, array, band, freq_ghz, time_unix_s (reference time).
+        The maps to use: map_id, array, band, freq_ghz, time_unix_s (reference time), area_deg2, fwhm_arcmin.
     options : mapping
         Section ``confirm_candidates``.
     moving : pandas.DataFrame, optional
@@ -50,7 +58,7 @@ def confirm(events, measure, maps, options, *, moving=None):
         ``confirm``.
     """
     evidence = gather(events, measure, maps, moving)
-    judged = assess(events, evidence, options)
+    judged = assess(events, evidence, maps, options)
     ids = np.array(association.candidate_ids(events["ra_deg"].to_numpy(), events["dec_deg"].to_numpy()), dtype=object)
     own = ["ra_deg", "dec_deg", "ra_err_arcsec", "dec_err_arcsec", "time_unix_s", "flux_mjy", "flux_err_mjy"]
     candidates = judged.assign(
@@ -84,30 +92,33 @@ def gather(events, measure, maps, moving=None):
     return evidence.sort_values(["event", "time_unix_s", "map_id"], kind="stable", ignore_index=True)
 
 
-def assess(events, evidence, options):
+def assess(events, evidence, maps, options):
     """Judge events by their measurements.
 
     Parameters
     ----------
     events, evidence : pandas.DataFrame
         From ``association.summarize`` and :func:`gather`.
+    maps : pandas.DataFrame
+        As for :func:`confirm`.
     options : mapping
         Section ``confirm_candidates``.
 
     Returns
     -------
     pandas.DataFrame
-        One row an event: class, reason, confirmed, combined_snr, n_maps, n_arrays, n_bands, n_covering.
+        One row an event: class, reason, confirmed and the columns of the table ``candidates`` from combined_snr
+        to n_arrays_against.
     """
     rows = _weigh(events, evidence[variability.usable(evidence)].reset_index(drop=True), options)
     facts = _facts(events, rows, options)
+    facts = facts.assign(**_false_alarms(events, facts, maps, options))
     judged = _classify(events, facts, options)
     groups = rows.groupby("event").indices
     reasons = [
         _reason(event, rows.iloc[groups.get(k, [])], options) for k, event in enumerate(judged.to_dict("records"))
     ]
-    counts = ["combined_snr", "n_maps", "n_arrays", "n_bands", "n_covering"]
-    return judged[["class", "confirmed", *counts]].assign(reason=reasons)
+    return judged[["class", "confirmed", *_COUNTS]].assign(reason=reasons)
 
 
 # ---- measuring --------------------------------------------------------------------------------------
@@ -188,28 +199,12 @@ def _observations(event, time, gap_s):
     return np.cumsum(new) - 1
 
 
-def _spectra(ratio, options):
-    """Flux at ``ratio`` times the frequency, over the flux: (n spectral indices, n rows)."""
-    return np.asarray(ratio, float)[None] ** np.asarray(options["spectral_indices"], float)[:, None]
-
-
 def _contradicts(excess, err, found, options):
     """Is the excess (n spectra, n) far below that of the discovery, for every spectrum?"""
-    spectrum = _spectra(found["ratio"], options)
+    spectrum = significance.spectra(found["ratio"], options["spectral_indices"])
     expected, expected_err = (found[name].to_numpy() * spectrum for name in ("found_excess", "found_err"))
     far = (expected - excess) > options["contradict_sigma"] * np.hypot(err, expected_err)
     return (far & (excess < options["contradict_fraction"] * expected)).all(axis=0)
-
-
-def _combine(rows, group, n_groups, options):
-    """Excess at the discovery's frequency and its error, of all rows of a group: (n spectra, n groups)."""
-    spectrum, weight = _spectra(rows["ratio"], options), rows["flux_err_mjy"].to_numpy() ** -2.0
-    total = [
-        [np.bincount(group, values, minlength=n_groups) for values in part]
-        for part in (spectrum * weight * rows["excess"].to_numpy(), spectrum**2 * weight)
-    ]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.divide(*total), np.array(total[1]) ** -0.5
 
 
 def _facts(events, rows, options):
@@ -229,7 +224,9 @@ def _facts(events, rows, options):
             "n_bands": _distinct(n, rows[rows["seen"]], "band"),
             "n_covering": np.bincount(event, minlength=n),
             "n_watching": _distinct(n, rows[rows["together"]], "array"),
-            "n_witnesses": _distinct(n, rows[witness], "array"),
+            "n_watching_bands": _distinct(n, rows[rows["together"]], "band"),
+            "n_arrays_for": _distinct(n, rows[witness], "array"),
+            "n_arrays_against": _distinct(n, rows[rows["against"]], "array"),
             "n_witness_bands": _distinct(n, rows[witness], "band"),
         }
     )
@@ -245,10 +242,7 @@ def _observation_facts(n, rows, options):
     observation, event = rows["observation"].to_numpy(), rows["event"].to_numpy()
     count = int(observation.max(initial=-1)) + 1
     first = np.unique(observation, return_index=True)[1]
-    base = np.zeros(n)
-    base[event[rows["discovery"]]] = rows["base_err"][rows["discovery"]]
-    flux, err = _combine(rows, observation, count, options)
-    snr = flux / np.hypot(err, base[event[first]])
+    snr = significance.combine(rows, observation, count, options["spectral_indices"])[2]
     combined, best = np.full(n, np.nan), np.zeros(n, int)
     own = first[rows["together"].to_numpy()[first]]
     best[event[own]] = np.argmax(snr[:, observation[own]], axis=0)
@@ -257,13 +251,24 @@ def _observation_facts(n, rows, options):
     return combined, np.bincount(event[first][seen], minlength=n), np.bincount(event[first], minlength=n)
 
 
+def _false_alarms(events, facts, maps, options):
+    """Probability that noise alone is as significant: columns p_false_night and p_false_survey."""
+    night, survey = significance.areas_deg2(events["time_unix_s"].to_numpy(), maps)
+    n_trials = np.where(facts["n_watching_bands"] > 1, len(options["spectral_indices"]), 1)
+    shared = facts["combined_snr"].to_numpy(), maps["fwhm_arcmin"].min()
+    return {
+        "p_false_night": significance.false_alarm_probability(*shared, night, n_trials),
+        "p_false_survey": significance.false_alarm_probability(*shared, survey, n_trials),
+    }
+
+
 def _any_contradiction(n, rows, options):
     """Contradicted by the other arrays together, or by the other maps of the discovering array."""
     found = rows[rows["discovery"]].drop_duplicates("event").assign(ratio=1.0)
     contradicted = np.zeros(n, bool)
     for others in (~rows["same_array"], rows["same_array"] & ~rows["discovery"]):
-        part = rows[rows["together"] & others]
-        flux, err = _combine(part, part["event"].to_numpy(), n, options)
+        part = rows[rows["together"] & others].assign(base_err=0.0)  # the discovery has the same base
+        flux, err, _ = significance.combine(part, part["event"].to_numpy(), n, options["spectral_indices"])
         event = found["event"].to_numpy()
         contradicted[event] |= _contradicts(flux[:, event], err[:, event], found, options)
     return contradicted
@@ -292,9 +297,10 @@ def _classify(events, facts, options):
     """Class and confirmation of each event, beside its facts."""
     kind = events["class"].to_numpy()
     steady = (kind == "transient") & (facts["n_seen"] >= 2) & (facts["p_constant"] >= options["p_constant_min"])
-    simultaneous = (facts["n_witnesses"] >= options["min_arrays"]) & (facts["n_witness_bands"] >= options["min_bands"])
+    simultaneous = (facts["n_arrays_for"] >= options["min_arrays"]) & (facts["n_witness_bands"] >= options["min_bands"])
     ever = (facts["n_arrays"] >= options["min_arrays"]) & (facts["n_bands"] >= options["min_bands"])
-    confirmed = np.where(steady | (kind == "moving"), ever, simultaneous)
+    likely = facts["p_false_night"] <= options["p_false_night_max"]
+    confirmed = np.where(steady | (kind == "moving"), ever, simultaneous & likely)
     artefact = ~confirmed & ~steady & facts["contradicted"] & (kind != "moving")
     named = np.select([artefact, steady], ["artefact", "new_source"], kind)
     shared = events[["sift_reason", "matched_name"]].assign(**{"class": named, "confirmed": confirmed})
@@ -319,11 +325,13 @@ def _verdict(event, options):
         return "contradicted: others should have seen it and did not"
     if event["confirmed"]:
         over_all = event["class"] in ("new_source", "moving")
-        count = event["n_arrays"] if over_all else event["n_witnesses"]
+        count = event["n_arrays"] if over_all else event["n_arrays_for"]
         return f"confirmed: {count} arrays" + (" over all observations" if over_all else " in one observation")
     if event["n_watching"] < options["min_arrays"]:
         return f"unconfirmed: {_arrays(event['n_watching'])} covered it"
-    return f"unconfirmed: {_arrays(event['n_witnesses'])} saw it, the others too shallow to tell"
+    if event["n_arrays_for"] >= options["min_arrays"] and event["p_false_night"] > options["p_false_night_max"]:
+        return f"unconfirmed: noise reaches this in one night with p = {event['p_false_night']:.1g}"
+    return f"unconfirmed: {_arrays(event['n_arrays_for'])} saw it, the others too shallow to tell"
 
 
 def _arrays(count):

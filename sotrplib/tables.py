@@ -199,11 +199,15 @@ reason | str | 1 | the evidence in words
 confirmed | bool | 1 | whether the stated rule of confirmation is met
 time_unix_s | f8 | s | UTC of the most significant detection, unix seconds
 max_snr | f8 | 1 | largest SNR of a single detection
-combined_snr | f8 | 1 | SNR of all maps of the observation of max_snr together, detections or not
+combined_snr | f8 | 1 | joint SNR of all maps of the observation of max_snr, detections or not, over the catalogue flux
+p_false_night | f8 | 1 | probability that noise alone is as significant somewhere in the sky searched within 12 hours
+p_false_survey | f8 | 1 | the same for the sky of all maps
 n_maps | i4 | 1 | maps in which it is seen at the confirming threshold or above
 n_arrays | i4 | 1 | distinct arrays among them
 n_bands | i4 | 1 | distinct bands among them
 n_covering | i4 | 1 | maps that cover the position
+n_arrays_for | i4 | 1 | arrays that see it in the observation of max_snr: its independent witnesses
+n_arrays_against | i4 | 1 | arrays that should see it there and do not
 flux_mjy | f8 | mJy | flux of the most significant detection
 flux_err_mjy | f8 | mJy | its error
 band | str | 1 | band of the most significant detection

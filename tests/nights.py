@@ -33,7 +33,9 @@ def candidate_table(**values):
         "candidate_id": [CANDIDATE], "ra_deg": 0.1, "dec_deg": -30.1, "ra_err_arcsec": 4.0, "dec_err_arcsec": 4.0,
         "class": "transient", "reason": "confirmed: 2 arrays <in one> observation", "confirmed": True,
         "time_unix_s": NIGHT, "max_snr": 15.0, "combined_snr": 20.0, "n_maps": 2, "n_arrays": 2, "n_bands": 1,
-        "n_covering": 2, "flux_mjy": 150.0, "flux_err_mjy": FLUX_ERR, "band": "f090",
+        "n_covering": 2, 
+        "p_false_night": 1e-9, "p_false_survey": 1e-8, "n_arrays_for": 2, "n_arrays_against": 0,
+        "flux_mjy": 150.0, "flux_err_mjy": FLUX_ERR, "band": "f090",
         "map_id": "solat_i1_f090_1760100000", "matched_name": "",
         "external_name": "", "external_catalog": "", "external_sep_arcsec": np.nan, "external_p_chance": np.nan,
     }  # fmt: skip

@@ -22,7 +22,7 @@ def night_maps(n_nights=3, tubes=("i1_f090", "i1_f150", "i3_f090"), start=1.75e9
         for k, (array, band) in enumerate(tube.split("_") for tube in tubes):
             time = start + night * NIGHT + 600 * k
             row = {"map_id": f"solat_{array}_{band}_{int(time)}", "array": array, "band": band, "time_unix_s": time}
-            rows.append(row | {"freq_ghz": FREQ[band], "night": night})
+            rows.append(row | {"freq_ghz": FREQ[band], "night": night, "area_deg2": 20.0, "fwhm_arcmin": 2.0})
     return pd.DataFrame(rows)
 
 
@@ -328,3 +328,55 @@ def test_propagation_follows_the_rates():
     assert moved["ra_deg"][0] == pytest.approx(359.999 + 36 / 3600 / np.cos(np.radians(60)) - 360, abs=2e-5)
     assert moved["dec_deg"][0] == pytest.approx(60 - 72 / 3600, abs=2e-5)
     assert sifting.propagate(row, np.array([np.nan]))["ra_deg"][0] == 359.999
+
+
+def test_combined_significance_uses_maps_that_see_nothing():
+    """Two equal maps of which one sees 8 sigma and one 0 are 8 / sqrt(2) together; both with 8 are 8 sqrt(2)."""
+    maps = night_maps(1, tubes=("i1_f090", "i3_f090"))
+    found = judge(maps, lambda row: 80.0 * (row["array"] == "i1"))
+    assert found["combined_snr"] == pytest.approx(8 / 2**0.5)
+    assert (found["n_arrays_for"], found["n_arrays_against"]) == (1, 1)
+    both = judge(maps, lambda row: 80.0)
+    assert both["combined_snr"] == pytest.approx(8 * 2**0.5)
+    assert (both["n_arrays_for"], both["n_arrays_against"]) == (2, 0)
+
+
+def test_error_of_the_catalogue_flux_does_not_average_out():
+    """A flare over 100 +- 30 mJy seen in any number of maps is no more significant than the catalogue allows."""
+    event = found_in(night_maps(1)).assign(**{"class": "flare"}, matched_name="s1")
+    for tubes in (("i1_f090", "i3_f090"), tuple(f"i{k}_f090" for k in range(1, 9))):
+        maps = night_maps(1, tubes=tubes)
+        event["map_id"] = maps["map_id"][0]
+        found = judge(maps, lambda row: 250.0, event=event, catalog_flux=100.0, catalog_err=30.0)
+        assert found["combined_snr"] == pytest.approx(150 / np.hypot(30, 10 / len(tubes) ** 0.5))
+
+
+def test_limit_on_false_alarms_is_part_of_the_rule():
+    """What noise is likely to reach in the sky searched is not confirmed if the configuration says so."""
+    maps = night_maps(1, tubes=("i1_f090", "i3_f090")).assign(area_deg2=2e4)
+    event = found_in(maps).assign(snr=5.0, flux_mjy=50.0)
+    faint = {"event": event, "flux": lambda row: 50.0 if row["array"] == "i1" else 31.0}
+    found = judge(maps, **faint)
+    assert found["confirmed"] and 0.1 < found["p_false_night"] < 1
+    strict = judge(maps, **faint, options=OPTIONS | {"p_false_night_max": 1e-3})
+    assert not strict["confirmed"] and "noise reaches this in one night" in strict["reason"]
+    assert judge(maps, lambda row: 90.0, options=OPTIONS | {"p_false_night_max": 1e-3})["confirmed"]
+
+
+@pytest.mark.parametrize("tubes", [("i1_f090", "i1_f150", "i3_f090"), ("i1_f090", "i1_f150", "i3_f090", "i3_f150")])
+def test_artefacts_of_one_tube_are_never_confirmed(rng, tubes):
+    """Of 3000 glitches in one tube, in all its bands and as bright as 5 to 50 sigma, noise confirms 1 % at most."""
+    maps, n = night_maps(1, tubes=tubes), 3000
+    events, level = found_in(maps, n=n), rng.uniform(5, 50, n)
+    events["snr"], events["flux_mjy"] = level, 10 * level
+
+    def measure(map_id, targets):
+        tube = maps.set_index("map_id").loc[map_id, "array"]
+        flux = rng.normal(0, 10, n) + (10 * level if tube == "i1" else 0)
+        frame = dict.fromkeys(tables.column_names("forced"), np.zeros(n))
+        frame |= {"source_id": "", "source_name": "", "flux_mjy": flux, "flux_err_mjy": 10.0, "snr": flux / 10}
+        return tables.make("forced", frame | {"time_unix_s": maps["time_unix_s"][0], "flags": 0})
+
+    found, _ = confirmation.confirm(events, measure, maps, OPTIONS)
+    assert found["confirmed"].mean() < 0.01
+    assert (found["class"][level > 8] == "artefact").mean() > 0.95

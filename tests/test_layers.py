@@ -50,6 +50,7 @@ FLOORS = [
         "difference",
         "stacking",
         "counterparts",
+        "significance",
         "confirmation",
         "variability",
         "spectra",
