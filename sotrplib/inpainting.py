@@ -9,6 +9,7 @@ import numpy as np
 
 _GRAIN = 32  # sides are multiples of this, so that they halve evenly five times
 _TINY = np.float32(1e-30)
+_MANY = 0.15  # of the pixels empty, from which on all are interpolated and those filled copied
 
 
 def good_size(n):
@@ -45,21 +46,41 @@ def inpaint(image, weight):
     empty = np.flatnonzero(weight <= 0)
     if not empty.size:
         return image
-    filled = image.copy()
     if image.shape[0] % 2 or image.shape[1] % 2 or min(image.shape) <= 4:
-        total = float(weight.sum(dtype=np.float64))
+        total, filled = float(weight.sum(dtype=np.float64)), image.copy()
         filled.flat[empty] = float(np.sum(image * weight, dtype=np.float64)) / total if total > 0 else 0.0
         return filled
-    coarse_weight = _sum_blocks(weight)
-    coarse = _sum_blocks(image * weight)
-    coarse /= np.maximum(coarse_weight, _TINY)
-    filled.flat[empty] = _interpolate(inpaint(coarse, coarse_weight), empty.astype(np.int32), image.shape[1])
+    coarse = inpaint(*mean_blocks(image, weight))
+    if empty.size > _MANY * weight.size:
+        return np.where(weight > 0, image, _refine(_refine(coarse, 0), 1))
+    filled = image.copy()
+    filled.flat[empty] = _interpolate(coarse, empty.astype(np.int32), image.shape[1])
     return filled
+
+
+def mean_blocks(image, weight):
+    """Weighted means of 2 x 2 pixels (0 without weight), and their weights; both sides of ``image`` are even."""
+    total = _sum_blocks(weight)
+    mean = _sum_blocks(image * weight)
+    mean /= np.maximum(total, _TINY)
+    return mean, total
 
 
 def _sum_blocks(image):
     rows = image[0::2] + image[1::2]
     return rows[:, 0::2] + rows[:, 1::2]
+
+
+def _refine(coarse, axis):
+    """Twice as many rows (axis 0) or columns (1), linear between the middles of the given ones, periodic."""
+    shape = list(coarse.shape)
+    shape[axis] *= 2
+    fine, own = np.empty(shape, np.float32), np.float32(0.75) * coarse
+    even, odd = (fine[::2], fine[1::2]) if axis == 0 else (fine[:, ::2], fine[:, 1::2])
+    quarter = np.float32(0.25) * coarse
+    np.add(own, np.roll(quarter, 1, axis), out=even)
+    np.add(own, np.roll(quarter, -1, axis), out=odd)
+    return fine
 
 
 def _interpolate(coarse, pixels, nx):

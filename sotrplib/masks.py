@@ -168,9 +168,10 @@ def taper(observed, width_pix, aspect=1.0):
     weight = (0.5 - 0.5 * np.cos(np.pi * np.clip(distance / width_pix, 0, 1))).astype(np.float32)
     if cell == 1:
         return weight
-    rows, columns = ((np.arange(n) + 0.5) / cell - 0.5 for n in observed.shape)
-    weight = _interpolate(np.ascontiguousarray(_interpolate(weight.T, columns).T), rows)
-    return np.where(observed, weight, np.float32(0))
+    across = _refine(np.ascontiguousarray(weight.T), cell, observed.shape[1])
+    weight = _refine(np.ascontiguousarray(across.T), cell, observed.shape[0])
+    weight *= observed
+    return weight
 
 
 def apodisation(observed, step_arcmin, *, edge_arcmin=0.0, hole_arcmin=0.0):
@@ -313,12 +314,17 @@ def _all_observed(observed, cell):
     return blocks.all(axis=(1, 3))
 
 
-def _interpolate(values, at):
-    """Rows of ``values`` at fractional row numbers, linear, constant beyond the ends."""
-    at = np.clip(at, 0, len(values) - 1)
-    low = np.minimum(at.astype(int), max(len(values) - 2, 0))
-    share = (at - low).astype(np.float32)[:, None]
-    return values[low] * (1 - share) + values[np.minimum(low + 1, len(values) - 1)] * share
+def _refine(values, factor, n):
+    """The first ``n`` of ``factor`` times as many rows, linear between the middles of the given ones."""
+    before, after = (np.concatenate(parts) for parts in ((values[:1], values[:-1]), (values[1:], values[-1:])))
+    before -= values
+    after -= values
+    fine = np.empty((len(values), factor, values.shape[1]), values.dtype)
+    for phase in range(factor):
+        share = np.float32((phase + 0.5) / factor - 0.5)
+        np.multiply(before if share < 0 else after, abs(share), out=fine[:, phase])
+        fine[:, phase] += values
+    return fine.reshape(-1, values.shape[1])[:n]
 
 
 def _sample_car(bad, mask_wcs, shape, wcs):

@@ -24,6 +24,7 @@ from sotrplib.template import Template
 
 PAD = 48  # pixels of smooth continuation around a band, so that its sides do not meet
 _HALF_MIN, _HALF_MAX = 40, 160  # pixels from the centre of a template to its edge
+_HALF_SQUARE = 96  # the same of the square of the filter's kernel
 _HALF_FWHM = 10  # the same in beam widths
 
 
@@ -100,11 +101,18 @@ def filter_map(signal, ivar, pixels, beam_ell, noise, *, bands, pixel_window=Tru
         band_rho, band_kappa = _filter_band(images, band.step_rad, beam_ell, model, pixel_window)
         response = row_response(pixels.dx_rad[band.start : band.stop], band.step_rad, beam_ell, model, pixel_window)
         area = pixels.area_sr[band.start : band.stop]
-        rho[band.start : band.stop, columns] = band_rho[kept] * (response / area)[:, None]
-        kappa[band.start : band.stop, columns] = band_kappa[kept] * ((response / area) ** 2)[:, None]
+        for image, part, factor in ((rho, band_rho, response / area), (kappa, band_kappa, (response / area) ** 2)):
+            np.multiply(part[kept], factor[:, None], out=image[band.start : band.stop, columns])
     edges = np.array([bands[0].start] + [band.stop for band in bands])
     steps = np.degrees([band.step_rad for band in bands]) * 60
     return rho, kappa, Template(np.array(templates, np.float32), edges, steps)
+
+
+def significance(rho, kappa):
+    """SNR rho / sqrt(kappa), NaN where unobserved; shape and type of its inputs."""
+    root = np.sqrt(kappa)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.divide(rho, root, out=root)
 
 
 def template_half(bands, beam_ell):
@@ -183,20 +191,47 @@ def _filter_band(images, step_rad, beam_ell, noise, pixel_window):
     if apodisation is not None:
         weight[:ny, :nx] *= apodisation
     ell_y, ell_x = noise_models.frequencies(shape, step_rad)
-    whiten = noise_models.evaluate(noise, ell_y, ell_x, power=-0.5)
-    kernel = whiten * _beam_grid(ell_y, ell_x, step_rad, beam_ell, pixel_window)
+    whiten, kernel = noise_models.evaluate_with(noise, ell_y, ell_x, [beam_ell], power=-0.5)
+    kernel *= whiten
+    if pixel_window:
+        _apply_window(kernel, ell_y, ell_x, step_rad)
     padded = _convolve(padded, whiten)
     padded *= weight
     rho = _convolve(padded, kernel)[:ny, :nx]
-    squared = _irfft(kernel.astype(np.complex64), shape)
-    np.square(squared, out=squared)
-    squared = _rfft(squared).real
+    squared = _square_transfer(kernel, step_rad, beam_ell, noise, pixel_window)
     kappa = _convolve(weight, squared)[:ny, :nx]
-    observed = ivar > 0
     if apodisation is not None:
         weight[:ny, :nx] *= apodisation
         rho, kappa = _reweigh(rho, kappa, _convolve(weight, squared)[:ny, :nx])
-    return np.where(observed, rho, 0), np.where(observed, np.maximum(kappa, 0), 0)
+    np.maximum(kappa, 0, out=kappa)
+    unobserved = ivar <= 0
+    rho[unobserved] = kappa[unobserved] = 0
+    return rho, kappa
+
+
+def _square_transfer(kernel, step_rad, beam_ell, noise, pixel_window):
+    """Transfer function (ny, nx) of the square of the image of ``kernel``, which is that of the noise and beam given.
+
+    The image is narrow: it is squared on a small patch, scaled to the sum of its squares over the whole band.
+    """
+    shape, half = (kernel.shape[0], 2 * (kernel.shape[1] - 1)), _HALF_SQUARE
+    if min(shape) <= 2 * half:
+        image = _irfft(kernel.astype(np.complex64), shape)
+        return _rfft(np.square(image, out=image)).real
+    ell_y, ell_x = noise_models.frequencies((4 * half, 4 * half), step_rad)
+    whiten, patch = noise_models.evaluate_with(noise, ell_y, ell_x, [beam_ell], power=-0.5)
+    patch *= whiten
+    if pixel_window:
+        _apply_window(patch, ell_y, ell_x, step_rad)
+    image = _irfft(patch.astype(np.complex64), (4 * half, 4 * half))
+    np.square(image, out=image)
+    squared = np.zeros(shape, np.float32)
+    for rows in (slice(None, half), slice(-half, None)):
+        for columns in (slice(None, half), slice(-half, None)):
+            squared[rows, columns] = image[rows, columns]
+    total = np.einsum("ij,ij->j", kernel, kernel) @ _half_plane_weights(kernel.shape[1]) / squared.size
+    squared *= np.float32(total / squared.sum(dtype=np.float64))
+    return _rfft(squared).real
 
 
 def _reweigh(rho, response, variance):
@@ -219,10 +254,14 @@ def _beam_grid(ell_y, ell_x, step_rad, beam_ell, pixel_window, window_ell_x=None
     """Beam times pixel window on a grid of multipoles; ``window_ell_x``: the x frequencies the window is taken at."""
     beam = noise_models.radial_grid(ell_y, ell_x, *beam_ell)
     if pixel_window:
-        window_ell_x = ell_x if window_ell_x is None else window_ell_x
-        beam *= np.sinc(ell_y * step_rad[0] / (2 * np.pi)).astype(np.float32)[:, None]
-        beam *= np.sinc(window_ell_x * step_rad[1] / (2 * np.pi)).astype(np.float32)[None, :]
+        _apply_window(beam, ell_y, ell_x if window_ell_x is None else window_ell_x, step_rad)
     return beam
+
+
+def _apply_window(grid, ell_y, ell_x, step_rad):
+    """Multiply a grid of multipoles, in place, by the transform of a pixel."""
+    grid *= np.sinc(ell_y * step_rad[0] / (2 * np.pi)).astype(np.float32)[:, None]
+    grid *= np.sinc(ell_x * step_rad[1] / (2 * np.pi)).astype(np.float32)[None, :]
 
 
 def _half_plane_weights(n):

@@ -69,10 +69,15 @@ def frequencies(shape, step_rad):
 
 def evaluate(model, ell_y, ell_x, *, power=1.0):
     """C**power on the grid of ell_y (ny,) by ell_x (nx,), shape (ny, nx), float32."""
-    log_power = radial_grid(ell_y, ell_x, model.ell, np.log(model.power))
+    return evaluate_with(model, ell_y, ell_x, (), power=power)[0]
+
+
+def evaluate_with(model, ell_y, ell_x, functions, *, power=1.0):
+    """C**power, and functions of |ell| given as (ell, values), on the same grid as in :func:`evaluate`; a list."""
+    log_power, *others = radial_grids(ell_y, ell_x, [(model.ell, np.log(model.power)), *functions])
     log_power += _log_anisotropy(model, ell_y, ell_x)
     log_power *= np.float32(power)
-    return np.exp(log_power, out=log_power)
+    return [np.exp(log_power, out=log_power), *others]
 
 
 def _log_anisotropy(model, ell_y, ell_x):
@@ -89,23 +94,32 @@ def _log_anisotropy(model, ell_y, ell_x):
     return (rows @ model.log_ratio.astype(np.float32)) @ cols.T
 
 
-def radial_grid(ell_y, ell_x, ell, values, steps=16384):
-    """Function of |ell|, given by ``values`` at ``ell``, on the grid of ell_y (ny,) by ell_x (nx,), float32.
+def radial_grid(ell_y, ell_x, ell, values):
+    """Function of |ell|, given by ``values`` at ``ell``, on the grid of ell_y (ny,) by ell_x (nx,), float32."""
+    return radial_grids(ell_y, ell_x, [(ell, values)])[0]
+
+
+def radial_grids(ell_y, ell_x, functions, steps=16384):
+    """Functions of |ell|, each given as (ell, values), on the grid of ell_y (ny,) by ell_x (nx,); list of float32.
 
     By a uniform table with linear interpolation. Where ell_y has the order of a Fourier transform, -ell_y is
     copied from ell_y.
     """
     unique = _unique_rows(ell_y)
-    radius = np.hypot(ell_y[:unique, None], ell_x[None, :], dtype=np.float32)
-    top = float(radius.max()) or 1.0
-    table = np.interp(np.linspace(0, top, steps + 2), ell, values).astype(np.float32)
-    radius *= np.float32(steps / top)
-    index = radius.astype(np.int32)
-    radius -= index
-    result = np.empty((len(ell_y), len(ell_x)), np.float32)
-    np.multiply(radius, np.diff(table)[index], out=result[:unique])
-    result[:unique] += table[index]
-    return _mirror(result, unique)
+    share = np.hypot(ell_y[:unique, None], ell_x[None, :], dtype=np.float32)
+    top = float(share.max()) or 1.0
+    share *= np.float32(steps / top)
+    index = share.astype(np.int32)
+    share -= index
+    grids = []
+    for ell, values in functions:
+        table = np.interp(np.linspace(0, top, steps + 2), ell, values).astype(np.float32)
+        grid = np.empty((len(ell_y), len(ell_x)), np.float32)
+        np.take(np.diff(table), index, out=grid[:unique], mode="clip")
+        grid[:unique] *= share
+        grid[:unique] += np.take(table, index, mode="clip")
+        grids.append(_mirror(grid, unique))
+    return grids
 
 
 def _unique_rows(ell_y):
@@ -148,18 +162,23 @@ def estimate(whitened, taper, step_rad, *, ring_ell=40.0, ring_modes=100, block_
     ValueError
         If the taper leaves nothing to measure.
     """
-    norm = float(np.sum(taper.astype(np.float64) ** 2))
+    norm, norm_4 = _power_sums(taper)
     if norm <= 0:
         raise ValueError("noise: no area is left after tapering; expected a region wider than twice the taper")
-    padded = _pad_to_good_size((whitened * taper).astype(np.float32))
-    power = np.abs(ducc0.fft.r2c(padded, nthreads=0)) ** 2 / np.float32(norm)
-    effective = norm**2 / float(np.sum(taper.astype(np.float64) ** 4)) / padded.size
+    padded = _pad_to_good_size(whitened, taper)
+    spectrum = ducc0.fft.r2c(padded, nthreads=0)
+    power = spectrum.real**2
+    power += spectrum.imag**2
+    power *= np.float32(1 / norm)
+    effective = norm**2 / norm_4 / padded.size
+    del spectrum
     ell_y, ell_x = frequencies(padded.shape, step_rad)
     ell, radial = _ring_means(ell_y, ell_x, power, ring_ell, ring_modes / effective)
     solid_angle = effective * padded.size * step_rad[0] * step_rad[1]
     block_ell = max(2 * np.pi * np.sqrt(block_modes / solid_angle), _BLOCK_MIN_ELL)
     block_modes = solid_angle * (block_ell / (2 * np.pi)) ** 2
-    power *= np.exp(radial_grid(ell_y, ell_x, ell, -np.log(radial)))
+    fine = np.linspace(0, float(np.hypot(ell_y.max(), ell_x.max())), 8192)
+    power *= radial_grid(ell_y, ell_x, fine, np.exp(-np.interp(fine, ell, np.log(radial))))
     if shear:
         sums = _sheared_block_sums(power, ell_y, ell_x, block_ell, shear)
     else:
@@ -167,10 +186,19 @@ def estimate(whitened, taper, step_rad, *, ring_ell=40.0, ring_modes=100, block_
     return NoiseModel(ell, radial, _block_log_means(*sums, block_modes), block_ell, shear)
 
 
-def _pad_to_good_size(image):
+def _power_sums(image):
+    """Sums of the squares and of the fourth powers, added up row by row."""
+    squares = image**2
+    return tuple(
+        float(np.einsum("ij,ij->i", a, b).sum(dtype=np.float64)) for a, b in ((image, image), (squares, squares))
+    )
+
+
+def _pad_to_good_size(image, taper):
+    """Product of both in the first corner of an array of zeros whose size transforms fast."""
     shape = [ducc0.fft.good_size(n, True) for n in image.shape]
     padded = np.zeros(shape, np.float32)
-    padded[: image.shape[0], : image.shape[1]] = image
+    np.multiply(image, taper, out=padded[: image.shape[0], : image.shape[1]])
     return padded
 
 

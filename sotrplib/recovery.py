@@ -15,6 +15,7 @@ import pandas as pd
 
 from sotrplib import (
     beams,
+    convergence,
     crossmatch,
     detection,
     geometry,
@@ -360,8 +361,8 @@ def _paint_points(given, sources, beam):
     shape = given.signal.shape
     pixels = preprocessing.map_pixels(shape, given.wcs)
     beam_ell = preprocessing.ELL, beams.beam_transform(beam, preprocessing.ELL)
-    bands, bright = matched_filter.plan_bands(shape, pixels), preprocessing.Bright(*sources, sources[2])
-    return preprocessing.paint_sources(shape, pixels, bands, beam_ell, bright, pixel_window=False)
+    bands, bright = matched_filter.plan_bands(shape, pixels), convergence.Bright(*sources, sources[2])
+    return convergence.paint_sources(shape, pixels, bands, beam_ell, bright, pixel_window=False)
 
 
 def _without_known(scene, sky_map, sections):

@@ -87,7 +87,8 @@ def model_rho(shape, y, x, flux, kappa, template, *, tolerance=0.01):
     """
     depth = np.sqrt(templates.read_kappa(kappa, y, x))
     model = paint(shape, y, x, np.asarray(flux, float) * depth, template, tolerance=tolerance)
-    model *= np.sqrt(np.maximum(kappa, 0))
+    root = np.maximum(kappa, 0)
+    model *= np.sqrt(root, out=root)
     return model
 
 

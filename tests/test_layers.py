@@ -40,7 +40,7 @@ FLOORS = [
         "peaks",
         "resampling",
     ],
-    ["pointing", "photometry", "detection", "ephemerides", "preprocessing", "truth", "simulate"],
+    ["pointing", "photometry", "convergence", "detection", "ephemerides", "preprocessing", "truth", "simulate"],
     [
         "sifting",
         "association",

@@ -15,7 +15,19 @@ import numpy as np
 import scenes
 from rows import Row
 
-from sotrplib import beams, flatfield, geometry, maps, photometry, preprocessing, skies, subtraction, tables, template
+from sotrplib import (
+    beams,
+    convergence,
+    flatfield,
+    geometry,
+    maps,
+    photometry,
+    preprocessing,
+    skies,
+    subtraction,
+    tables,
+    template,
+)
 
 _SIZES = {"full": {"7200 x 2400": (2400, 7200), "7200 x 4800": (4800, 7200)}, "small": {"1200 x 600": (600, 1200)}}
 _TILE = (120, 120)
@@ -89,9 +101,9 @@ def time_filter(shape):
     signal, ivar = scene.noise + scenes.paint(scene, sources), scene.ivar
     given = ivar, preprocessing.map_pixels(scene.shape, scene.wcs), scenes.beam_transform(scene)
     options = scenes.options()["preprocess_map"]
-    one, _ = cpu_seconds(preprocessing.filter_converged, signal, *given, options | {"passes": 1})
+    one, _ = cpu_seconds(convergence.filter_converged, signal, *given, options | {"passes": 1})
     before = _reset_peak()
-    converged, _ = cpu_seconds(preprocessing.filter_converged, signal, *given, options)
+    converged, _ = cpu_seconds(convergence.filter_converged, signal, *given, options)
     extra = (_memory("VmHWM") - before) / signal.size
     usual, _ = cpu_seconds(blocks.banded_matched_filter, signal, ivar, scene.wcs, given[2])
     return {"one": one, "converged": converged, "usual": usual, "bytes": extra}
