@@ -1,6 +1,6 @@
 """Join the detections of all maps into events, and measure each event in every map that covers it."""
 
-from sotrplib import association, catalogs, confirmation, counterparts, logs, provenance, revisits, store
+from sotrplib import association, catalogs, confirmation, counterparts, logs, movers, provenance, revisits, store
 
 
 def main(job):
@@ -20,7 +20,8 @@ def main(job):
     candidates, confirm = confirmation.confirm(found, measure, usable, options, moving=moving)
     candidates = counterparts.find(candidates, external, options)
     blind = catalogs.blind_measurements(sifted, events, candidates)
-    measurements = catalogs.merge_measurements([confirm, blind])
+    followed = movers.follow(moving, measure, usable, options["moving_pos_err_max_arcsec"])
+    measurements = catalogs.merge_measurements([confirm, blind, followed])
     store.write(
         job.output.candidates,
         attrs={"provenance": provenance.job_record(job)},

@@ -11,11 +11,10 @@ def filter_map(job):
     box, margin = job.params.box, job.params.box_margin_arcmin
     cut_after = box and job.params.box_cut == "filtered"
     given = maps.read_map(row, band, box=None if cut_after else box, margin_arcmin=margin)
-    where = (given.wcs, given.time, given.info.t_ref_unix_s, site)
+    clock = ephemerides.PixelClock(given.time, given.info.t_ref_unix_s, given.signal.shape)
     radii = options["planet_mask_radius_arcmin"], options["asteroid_mask_radius_arcmin"]
-    reach = {"shape": given.signal.shape, "margin_arcmin": max(radii)}
-    kinds = ephemerides.KINDS if radii[1] else ("planet",)
-    moving = ephemerides.positions_in_map(job.params.ephemerides, *where, **reach, kinds=kinds)
+    reach = {"margin_arcmin": max(radii), "kinds": ephemerides.KINDS if radii[1] else ("planet",)}
+    moving = ephemerides.positions_in_map(job.params.ephemerides, given.wcs, clock, site, **reach)
     areas = preprocessing.read_areas(options, given.signal.shape, given.wcs)
     sky_map = preprocessing.preprocess(given, beam, options, moving=moving, areas=areas)
     if cut_after:

@@ -7,9 +7,8 @@ def sift(job):
     sky_map, attrs = maps.read_sky_map(job.input.map), store.read_attrs(job.input.map)
     catalog, reference = store.read_table(job.input.catalog, "catalog"), store.read_attrs(job.input.catalog)
     freq_ghz = sky_map.info.freq_ghz
-    moving = ephemerides.positions_in_map(
-        job.params.ephemerides, sky_map.wcs, sky_map.time, sky_map.info.t_ref_unix_s, attrs["site"]
-    )
+    clock = ephemerides.PixelClock(sky_map.time, sky_map.info.t_ref_unix_s, sky_map.rho.shape)
+    moving = ephemerides.positions_in_map(job.params.ephemerides, sky_map.wcs, clock, attrs["site"])
     sifted = sifting.sift(
         store.read_table(job.input.detections, "detections"),
         store.read_table(job.input.forced, "forced"),

@@ -49,7 +49,7 @@ def moving_objects(time_unix_s, site, options, *, box=None, kinds=KINDS):
     return frame if box is None else frame[_in_box(frame, box)].reset_index(drop=True)
 
 
-def positions_in_map(options, wcs, time_image, t_ref_unix_s, site, *, shape=None, margin_arcmin=0.0, kinds=KINDS):
+def positions_in_map(options, wcs, clock, site, *, margin_arcmin=0.0, kinds=KINDS):
     """Moving objects in a map, each at the time at which its pixel was observed.
 
     Parameters
@@ -57,13 +57,9 @@ def positions_in_map(options, wcs, time_image, t_ref_unix_s, site, *, shape=None
     options : mapping
         Section ``ephemerides`` of the configuration.
     wcs : astropy.wcs.WCS
-    time_image : array (ny, nx) or None
-        Seconds since ``t_ref_unix_s``, NaN where unknown; there the time of the nearest observed pixel (of
-        a grid) counts. None: all at ``t_ref_unix_s``.
-    t_ref_unix_s : float
+    clock : PixelClock
+        Shape of the map, and when each of its pixels was observed.
     site : (latitude_deg, longitude_deg, height_m)
-    shape : (ny, nx), optional
-        Needed where neither ``time_image`` nor the WCS has it.
     margin_arcmin : float, default 0
         Also objects whose disc comes this close to the map from outside (at 0: touches it).
     kinds : sequence of str, default all
@@ -75,11 +71,10 @@ def positions_in_map(options, wcs, time_image, t_ref_unix_s, site, *, shape=None
         Table ``moving`` as of :func:`moving_objects`, one row an object. Where the map was not observed at
         an object's place it has a row too.
     """
-    shape = shape or (wcs.array_shape if time_image is None else np.shape(time_image))
-    clock = PixelClock(time_image, t_ref_unix_s, shape)
+    shape = clock.shape
     ephemeris = bodies.load(options, kinds)
     bodies.warn_refused(ephemeris, np.array([clock.middle]))
-    rows = _near_map(ephemeris, wcs, shape, clock, site, margin_arcmin)
+    rows = _near_map(ephemeris, wcs, clock, site, margin_arcmin)
 
     def position_at(time):
         return bodies.to_radec(bodies.directions(ephemeris, rows, bodies.within_span(ephemeris, rows, time), site)[0])
@@ -131,20 +126,24 @@ class PixelClock:
     Parameters
     ----------
     time_image : array (ny, nx) or None
-        Seconds since ``t_ref_unix_s``, NaN where unknown.
+        Seconds since ``t_ref_unix_s``, NaN where unknown; there the time of the nearest observed pixel (of a grid)
+        counts. None: all at ``t_ref_unix_s``.
     t_ref_unix_s : float
-    shape : (ny, nx)
+    shape : (ny, nx), optional
+        Needed without ``time_image``.
 
     Attributes
     ----------
+    shape : (ny, nx)
     first, middle, last : float
         Unix seconds of the earliest, the median and the latest pixel of a grid.
     """
 
-    def __init__(self, time_image, t_ref_unix_s, shape):
+    def __init__(self, time_image, t_ref_unix_s, shape=None):
+        self.shape = np.shape(time_image) if shape is None else tuple(shape)
         self.first = self.middle = self.last = self._t_ref = float(t_ref_unix_s)
-        self._shape, self._image, self._grid = shape, time_image, None
-        self._step = max(1, min(_GRID_PIXELS // 2, min(shape) // 8))
+        self._image, self._grid = time_image, None
+        self._step = max(1, min(_GRID_PIXELS // 2, min(self.shape) // 8))
         if time_image is not None:
             self._set_grid(np.asarray(time_image[self._step // 2 :: self._step, self._step // 2 :: self._step], float))
 
@@ -152,8 +151,8 @@ class PixelClock:
         if self._grid is None:
             return np.full(np.shape(y), self._t_ref)
         y, x = (np.nan_to_num(values, nan=0.0) for values in (y, x))
-        row, column = (np.clip(np.rint(v), 0, n - 1).astype(int) for v, n in zip((y, x), self._shape, strict=True))
-        exact = np.where(geometry.inside(self._shape, y, x), self._image[row, column], np.nan)
+        row, column = (np.clip(np.rint(v), 0, n - 1).astype(int) for v, n in zip((y, x), self.shape, strict=True))
+        exact = np.where(geometry.inside(self.shape, y, x), self._image[row, column], np.nan)
         last_row, last_column = np.array(self._grid.shape) - 1
         near = self._grid[np.minimum(row // self._step, last_row), np.minimum(column // self._step, last_column)]
         return self._t_ref + np.where(np.isfinite(exact), exact, near)
@@ -168,13 +167,13 @@ class PixelClock:
         self.first, self.middle, self.last = (self._t_ref + value for value in (low, middle, high))
 
 
-def _near_map(ephemeris, wcs, shape, clock, site, margin_arcmin):
+def _near_map(ephemeris, wcs, clock, site, margin_arcmin):
     """Rows of the bodies that may touch the map while it was observed; a few too many."""
     rows = np.arange(len(ephemeris.bodies))
     times = (np.full(len(rows), time) for time in (clock.first, clock.middle, clock.last))
     units = [bodies.directions(ephemeris, rows, bodies.within_span(ephemeris, rows, time), site)[0] for time in times]
     path = sum(np.linalg.norm(units[i + 1] - units[i], axis=1) for i in (0, 1))
-    points, spacing = _grid_of(shape, wcs)
+    points, spacing = _grid_of(clock.shape, wcs)
     distance, _ = cKDTree(points).query(np.nan_to_num(units[1]))
     return rows[distance <= spacing + path + np.radians(margin_arcmin / 60) + 0.01]
 

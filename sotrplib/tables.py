@@ -159,7 +159,7 @@ upper_limit_mjy | f8 | mJy | where not detected, the flux that the source does n
 """,
     ),
     "sources": _columns("""
-source_id | str | 1 | unique name of the source
+source_id | str | 1 | unique name of the source, or moving object (with its first position), or candidate_id
 source_name | str | 1 | name of the source
 ra_deg | f8 | deg | right ascension, 0 to 360
 dec_deg | f8 | deg | declination

@@ -24,6 +24,11 @@ def table_options(path, ra0, dec0, rate_deg_h, name="mover"):
     return {"planets": False, "tables": [str(path)]}
 
 
+def clock_of(seconds, wcs):
+    """Clock of a map with these times, or without."""
+    return ephemerides.PixelClock(seconds, START, wcs.array_shape)
+
+
 def tan_map(ra0, dec0, n, step_deg):
     wcs = WCS(naxis=2)
     wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [ra0, dec0]
@@ -51,7 +56,7 @@ def test_position_at_the_time_of_its_pixel(tmp_path, ra0):
     shape, wcs = geometry.make_car(ra0, -10.0, 8.0, 4.0, 1.0)
     seconds = np.broadcast_to(np.linspace(-7200, 7200, shape[1]).astype("f4"), shape)
     options = table_options(tmp_path / "t.csv", ra0, -10.2, 0.5)
-    found = ephemerides.positions_in_map(options, wcs, seconds, START, SITE)
+    found = ephemerides.positions_in_map(options, wcs, clock_of(seconds, wcs), SITE)
     assert found["name"].tolist() == ["mover"]
     y, x = geometry.sky2pix(wcs, found["ra_deg"].to_numpy(), found["dec_deg"].to_numpy(), shape)
     when = seconds[int(np.rint(y[0])), int(np.rint(x[0]))]
@@ -65,8 +70,8 @@ def test_object_that_leaves_before_the_scan(tmp_path):
     shape, wcs = geometry.make_car(40.0, -10.0, 2.0, 2.0, 1.0)
     options = table_options(tmp_path / "t.csv", 40.9, -10.0, 0.5)
     late = np.full(shape, 7200, "f4")
-    assert len(ephemerides.positions_in_map(options, wcs, 0 * late, START, SITE)) == 1
-    assert ephemerides.positions_in_map(options, wcs, late, START, SITE).empty
+    assert len(ephemerides.positions_in_map(options, wcs, clock_of(0 * late, wcs), SITE)) == 1
+    assert ephemerides.positions_in_map(options, wcs, clock_of(late, wcs), SITE).empty
 
 
 def test_object_that_enters_for_the_scan(tmp_path):
@@ -75,7 +80,7 @@ def test_object_that_enters_for_the_scan(tmp_path):
     seconds = np.full(shape, -7200, "f4")
     seconds[:, -120:] = 7200
     options = table_options(tmp_path / "t.csv", 36.5 - 2 * 2, -10.0, 2.0)
-    found = ephemerides.positions_in_map(options, wcs, seconds, START, SITE)
+    found = ephemerides.positions_in_map(options, wcs, clock_of(seconds, wcs), SITE)
     np.testing.assert_allclose(found[["ra_deg", "time_unix_s"]], [[36.5, START + 7200]], atol=1e-5)
 
 
@@ -87,7 +92,7 @@ def test_holes_take_the_time_beside_them(tmp_path):
     seconds[100:140, 60:110] = np.nan
     y, x = np.array([120.0]), np.array([75.0])
     options = table_options(tmp_path / "t.csv", *(float(v[0]) for v in geometry.pix2sky(wcs, y, x)), 0.0)
-    assert ephemerides.positions_in_map(options, wcs, seconds, START, SITE)["time_unix_s"][0] == START + 300
+    assert ephemerides.positions_in_map(options, wcs, clock_of(seconds, wcs), SITE)["time_unix_s"][0] == START + 300
 
 
 def test_clock_of_maps_without_time():
@@ -110,7 +115,7 @@ def test_margin(tmp_path):
     edge, _ = geometry.pix2sky(wcs, shape[0] / 2, -0.5)
     options = table_options(tmp_path / "t.csv", edge + 8 / 60 / np.cos(np.radians(60)), -60.0, 0.0)
     counts = [
-        len(ephemerides.positions_in_map(options, wcs, None, START, SITE, margin_arcmin=margin))
+        len(ephemerides.positions_in_map(options, wcs, clock_of(None, wcs), SITE, margin_arcmin=margin))
         for margin in (0, 7.9, 8.1)
     ]
     assert counts == [0, 0, 1]
@@ -122,23 +127,23 @@ def test_disc_that_reaches_into_the_map():
     counts = []
     for gap in (10, 20):
         wcs = tan_map(sun["ra_deg"], sun["dec_deg"] + (30 + gap) / 60, 60, 1 / 60)
-        counts.append(len(ephemerides.positions_in_map({}, wcs, None, START, SITE)))
+        counts.append(len(ephemerides.positions_in_map({}, wcs, clock_of(None, wcs), SITE)))
     assert counts == [1, 0]
 
 
 def test_whole_sky_and_polar_maps():
     """A map of the whole sky has every planet, a polar one none."""
     shape, wcs = geometry.make_car(0.0, 0.0, 360.0, 180.0, 30.0)
-    found = ephemerides.positions_in_map({}, wcs, np.zeros(shape, "f4"), START, SITE)
+    found = ephemerides.positions_in_map({}, wcs, clock_of(np.zeros(shape, "f4"), wcs), SITE)
     assert sorted(found["name"]) == sorted(bodies.PLANETS)
     wcs = tan_map(0.0, -90.0, 200, 0.1)
-    assert ephemerides.positions_in_map({}, wcs, None, START, SITE).empty
+    assert ephemerides.positions_in_map({}, wcs, clock_of(None, wcs), SITE).empty
 
 
 def test_no_objects_at_all():
     """With nothing configured the table is empty and of the right types."""
     shape, wcs = geometry.make_car(40.0, -10.0, 4.0, 4.0, 1.0)
-    found = ephemerides.positions_in_map({"planets": False}, wcs, np.zeros(shape, "f4"), START, SITE)
+    found = ephemerides.positions_in_map({"planets": False}, wcs, clock_of(np.zeros(shape, "f4"), wcs), SITE)
     pd.testing.assert_frame_equal(found, tables.empty("moving"))
 
 
@@ -171,7 +176,7 @@ def test_ceres_in_a_map_of_the_nights():
     path = next((DATA / "nights" / "17630").glob("*i1_f150_time.fits"))
     seconds, wcs = fits.getdata(path), geometry.header_to_wcs(fits.getheader(path))
     seconds = np.where(seconds > 0, seconds, np.nan).astype("f4")
-    found = ephemerides.positions_in_map(options, wcs, seconds, START, SITE)
+    found = ephemerides.positions_in_map(options, wcs, clock_of(seconds, wcs), SITE)
     assert found["name"].tolist() == ["(1) Ceres"]
     row = found.iloc[0]
     assert geometry.separation_arcsec(row["ra_deg"], row["dec_deg"], 7.23056, -10.65930) < 0.2

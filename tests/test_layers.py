@@ -51,6 +51,7 @@ FLOORS = [
         "stacking",
         "counterparts",
         "significance",
+        "movers",
         "confirmation",
         "variability",
         "spectra",
