@@ -107,12 +107,8 @@ def _highest_pixels(image, labels, wanted):
 def _moment_shapes(tops, moments, template, level):
     """Columns fwhm_ratio and elongation from the moments of islands cut at ``level``."""
     reference = _template_moments(tops, template, level)
-    known = np.isfinite(moments).all(axis=(1, 2)) & np.isfinite(reference).all(axis=(1, 2))
-    known &= (np.linalg.det(np.nan_to_num(moments)) > 0) & (np.linalg.det(np.nan_to_num(reference)) > 0)
-    unit = np.eye(2)
-    inverse = [np.linalg.inv(np.where(known[:, None, None], m, unit)) for m in (moments, reference)]
-    width, elongation = shapes.shape_against(*inverse)
-    return {"fwhm_ratio": np.where(known, width, np.nan), "elongation": np.where(known, elongation, np.nan)}
+    width, elongation = shapes.moments_against(moments, reference)
+    return {"fwhm_ratio": width, "elongation": elongation}
 
 
 def _template_moments(tops, template, level):
@@ -136,9 +132,11 @@ def _template_moments(tops, template, level):
 def _measure(field, found):
     """Columns of shape, and distance to the edge."""
     error, skymap = field.options["template_err"], field.skymap
-    shape = shapes.measure(found.residual, found.peaks, skymap.template, subtracted=found.painted, template_err=error)
+    what = found.residual, found.peaks, skymap.template
+    shape = shapes.measure(*what, subtracted=found.painted, template_err=error)
+    islands = shapes.measure_islands(*what, subtracted=found.painted)
     edge = masks.distance_to_bad_arcmin(skymap.mask > 0, skymap.wcs, *found.peaks[:2])
-    return shape._asdict() | {"edge_distance_arcmin": edge}
+    return shape._asdict() | islands._asdict() | {"edge_distance_arcmin": edge}
 
 
 def _table(field, found, columns, pointing_model):

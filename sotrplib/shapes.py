@@ -28,6 +28,13 @@ class Shapes(NamedTuple):
     n_pixels: np.ndarray
 
 
+class Islands(NamedTuple):
+    """Shape of the pixels above half of n peaks, arrays (n,); columns of the table ``detections`` of these names."""
+
+    island_fwhm_ratio: np.ndarray
+    island_elongation: np.ndarray
+
+
 class _Points(NamedTuple):
     """Points of chi-square in one band: pixel offsets (2, k) and the eigenvectors of the covariance A of s there."""
 
@@ -73,6 +80,57 @@ def measure(image, peaks, template, *, subtracted, template_err=0.02):
     return Shapes(chi2, width, elongation, n_pixels)
 
 
+def measure_islands(image, peaks, template, *, subtracted):
+    """Shapes of peaks by the second moments of their pixels above half the peak, as photutils measures them.
+
+    Parameters
+    ----------
+    image, peaks, template, subtracted
+        As for :func:`measure`.
+
+    Returns
+    -------
+    Islands
+        Against the moments of the template cut and sampled alike; NaN for islands without extent. At significance S
+        the errors are about 0.7 / S in width and 4.2 / S in elongation: half as much again as those of the curvature
+        (:func:`measure`), which knows that the noise is smooth. Streaks are told as well, glitches of one pixel less.
+    """
+    y, x, height = peaks[:3]
+    shape = np.full((2, len(y)), np.nan)
+    bands = templates.band_of(template, y)
+    for band in np.unique(bands):
+        index, half = np.flatnonzero(bands == band), stamp_half(template, band)
+        for part in np.array_split(index, max(1, -(-len(index) // _BLOCK))):
+            own = _own_stamps(image, (y[part], x[part], height[part]), template, half, subtracted[part])
+            pair = [_island_moments(stamps, height[part]) for stamps in (own.source, own.source - own.residual)]
+            shape[:, part] = moments_against(*pair)
+    return Islands(*shape)
+
+
+def moments_against(moments, reference):
+    """Width ratio and elongation (n,) of second moments (n, 2, 2) against others; NaN where either has no extent."""
+    known = [np.isfinite(m).all(axis=(1, 2)) & (np.linalg.det(np.nan_to_num(m)) > 0) for m in (moments, reference)]
+    known = known[0] & known[1]
+    inverse = [np.linalg.inv(np.where(known[:, None, None], m, np.eye(2))) for m in (moments, reference)]
+    return np.where(known, shape_against(*inverse), np.nan)
+
+
+def _island_moments(sources, height):
+    """Second moments (n, 2, 2), [yy, yx, xx], of the pixels above half of ``height`` around the middle of stamps."""
+    from photutils.segmentation import SegmentationImage, SourceCatalog
+
+    n, size, _ = sources.shape
+    labels = _labels_above_half(sources, height)
+    middle = labels[:, size // 2, size // 2]
+    own = (labels == middle[:, None, None]) & (middle > 0)[:, None, None]
+    moments, found = np.full((n, 2, 2), np.nan), middle > 0
+    if found.any():  # the stamps below each other make one image, their islands the segments 1 to n
+        segments = (own * np.arange(1, n + 1)[:, None, None]).reshape(-1, size)
+        catalog = SourceCatalog(np.nan_to_num(sources).reshape(-1, size), SegmentationImage(segments))
+        moments[found] = np.asarray(catalog.covariance.value)[:, ::-1, ::-1]
+    return moments
+
+
 def shape_against(matrix, reference):
     """Width ratio and elongation of quadratic forms (n, 2, 2) of curvature against those of the template.
 
@@ -107,15 +165,20 @@ def stamps(image, y, x, half):
 
 def count_above_half(sources, height):
     """Connected pixels above half of ``height`` around the middle of each stamp (n, k, k)."""
+    labels = _labels_above_half(sources, height)
+    sizes = np.bincount(labels.ravel())
+    sizes[:1] = 0
+    middle = sources.shape[1] // 2
+    return sizes[labels[:, middle, middle]]
+
+
+def _labels_above_half(sources, height):
+    """Labels of the connected pixels above half of ``height`` in each stamp (n, k, k), 0 below it."""
     with np.errstate(invalid="ignore"):
         above = sources > 0.5 * height[:, None, None]
     in_plane = np.zeros((3, 3, 3), int)
     in_plane[1] = 1
-    labels, count = ndimage.label(above, in_plane)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    sizes[0] = 0
-    middle = sources.shape[1] // 2
-    return sizes[labels[:, middle, middle]]
+    return ndimage.label(above, in_plane)[0]
 
 
 class _Stamps(NamedTuple):

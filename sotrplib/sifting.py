@@ -34,7 +34,10 @@ from sotrplib import crossmatch, geometry, tables, variability
 NOTHING_NEAR = "no known source within"
 _HOUR_S = 3600.0
 _JY = 1000.0
-_WIDTH_ERR, _ELONGATION_ERR = 0.5, 2.8  # of fwhm_ratio and elongation at SNR 1 (see shapes.measure)
+# columns of width and elongation, and their errors at SNR 1 (see shapes.measure and shapes.measure_islands)
+_CURVATURE = ("fwhm_ratio", "elongation", 0.5, 2.8)
+_MOMENTS = ("island_fwhm_ratio", "island_elongation", 0.7, 4.2)
+_SHAPES = {"curvature": (_CURVATURE,), "photutils": (_MOMENTS,), "both": (_CURVATURE, _MOMENTS)}
 
 
 @dataclass(frozen=True)
@@ -241,19 +244,26 @@ def _edge_reasons(found, options):
 
 
 def _shape_reasons(found, options):
-    """Cuts on shape; those on width and elongation loosened by what noise does to them."""
-    slack = options["shape_slack"] / found["snr"].to_numpy()
+    """Cuts on chi-square, and on width and elongation by the measures that ``shapes`` names."""
     chi2, chi2_max = found["template_chi2"].to_numpy(), np.full(len(found), options["chi2_max"])
-    width, elongation = found["fwhm_ratio"].to_numpy(), found["elongation"].to_numpy()
-    narrow, wide = options["fwhm_ratio_min"] - _WIDTH_ERR * slack, options["fwhm_ratio_max"] + _WIDTH_ERR * slack
-    longest = options["elongation_max"] + _ELONGATION_ERR * slack
-    rules = [
-        _where(chi2 > chi2_max, "shape: reduced chi2 {:.1f} against the template, above {:.1f}", chi2, chi2_max),
-        _where(width < narrow, "shape: width {:.2f} of the template's, below {:.2f}", width, narrow),
-        _where(width > wide, "shape: width {:.2f} of the template's, above {:.2f}", width, wide),
-        _where(elongation > longest, "shape: elongation {:.2f}, above {:.2f}", elongation, longest),
-    ]
+    rules = [_where(chi2 > chi2_max, "shape: reduced chi2 {:.1f} against the template, above {:.1f}", chi2, chi2_max)]
+    for measure in _SHAPES[options["shapes"]]:
+        rules += _outline_reasons(found, options, *measure)
     return _first_reason([lambda *_, r=reasons: r for reasons in rules], found, options)
+
+
+def _outline_reasons(found, options, width_name, elongation_name, width_err, elongation_err):
+    """Limits on one measure of width and elongation, loosened by what noise does to it."""
+    slack = options["shape_slack"] / found["snr"].to_numpy()
+    width, elongation = found[width_name].to_numpy(), found[elongation_name].to_numpy()
+    narrow, wide = options["fwhm_ratio_min"] - width_err * slack, options["fwhm_ratio_max"] + width_err * slack
+    longest = options["elongation_max"] + elongation_err * slack
+    label = "island " if width_name.startswith("island") else ""
+    return [
+        _where(width < narrow, f"shape: {label}width {{:.2f}} of the template's, below {{:.2f}}", width, narrow),
+        _where(width > wide, f"shape: {label}width {{:.2f}} of the template's, above {{:.2f}}", width, wide),
+        _where(elongation > longest, f"shape: {label}elongation {{:.2f}}, above {{:.2f}}", elongation, longest),
+    ]
 
 
 def _bright_reasons(found, forced, options, band):
@@ -355,7 +365,7 @@ def _flare_rows(forced, pos_err):
         ratio = flux / expected
     shared = [n for n in tables.column_names("sifted") if n in forced and n not in ("source_id", "source_name")]
     fixed = {"detection_id": -1, "origin": "forced", "class": "flare", "n_pixels": 0, "matched_sep_arcsec": 0.0}
-    unknown = {"template_chi2": np.nan, "fwhm_ratio": np.nan, "elongation": np.nan}
+    unknown = dict.fromkeys(("template_chi2", *_CURVATURE[:2], *_MOMENTS[:2]), np.nan)
     return forced[shared].assign(
         **fixed,
         **unknown,

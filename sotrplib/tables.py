@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ template_chi2 | f8 | 1 | reduced chi-square of the peak's neighbourhood against 
 fwhm_ratio | f8 | 1 | width of the peak over that of the template, geometric mean of both axes
 elongation | f8 | 1 | longer over shorter axis after scaling by the template; 1 for a point source
 n_pixels | i4 | 1 | connected pixels above half the peak
+island_fwhm_ratio | f8 | 1 | width of these pixels by their second moments (photutils), over that of the template's
+island_elongation | f8 | 1 | elongation of these pixels by their second moments (photutils), scaled by the template's
 edge_distance_arcmin | f8 | arcmin | distance to the nearest unobserved or masked pixel
 flags | u4 | 1 | quality bits, see tables.FLAGS
 """,

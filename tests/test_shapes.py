@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from sotrplib import positions, shapes
 
 
-def measure_grid(rng, snr, *, power=2, n=24, spacing=40, knee=0.02):
+def measure_grid(rng, snr, *, power=2, n=24, spacing=40, knee=0.02, islands=False):
     """Shapes of n x n sources (power 2) or one-pixel spikes of the raw map (power 1) found in noise."""
     centres = (np.stack(np.meshgrid(np.arange(n), np.arange(n))).reshape(2, -1) + 0.5) * spacing
     y, x = centres + rng.uniform(-4, 4, centres.shape)
@@ -20,6 +20,8 @@ def measure_grid(rng, snr, *, power=2, n=24, spacing=40, knee=0.02):
     template = make_template(n_rows=size, knee=knee)
     found = positions.refine(image, y, x, template)
     alone = np.zeros(len(y), bool)
+    if islands:
+        return shapes.measure_islands(image, found, template, subtracted=alone)
     return shapes.measure(image, found, template, subtracted=alone)
 
 
@@ -100,3 +102,35 @@ def test_missing_pixels_do_not_spoil_chi2(rng):
     found = positions.refine(image, [2.0], [48.0], template)
     shape = shapes.measure(image, found, template, subtracted=np.zeros(1, bool))
     assert 0.2 < shape.template_chi2[0] < 2
+
+
+@pytest.mark.parametrize("snr", [6.0, 20.0])
+def test_island_of_a_source_has_the_moments_of_the_template(rng, snr):
+    """By photutils' moments the width is 1 to 0.06, its scatter 0.7 / S, and few elongations are above 1 + 4.2 / S."""
+    found = measure_grid(rng, snr, islands=True)
+    assert np.nanmean(found.island_fwhm_ratio) == pytest.approx(1, abs=0.06)
+    assert np.nanstd(found.island_fwhm_ratio) == pytest.approx(0.7 / snr, rel=0.25)
+    assert np.nanmean(found.island_elongation > 1 + 4.2 / snr) < 0.08
+
+
+def test_curvature_tells_faint_glitches_better_than_moments(rng):
+    """Why the curvature is the default: at SNR 6, for 2 % of the sources given up, it tells all but 2 % of the glitches
+    of one pixel, photutils' moments all but some 15 %.
+    """
+    caught = {}
+    for islands, column in ((False, "fwhm_ratio"), (True, "island_fwhm_ratio")):
+        width = getattr(measure_grid(rng, 6.0, islands=islands), column)
+        spikes = getattr(measure_grid(rng, 6.0, power=1, islands=islands), column)
+        caught[column] = np.mean(spikes < np.nanquantile(width, 0.02))
+    assert caught["fwhm_ratio"] > 0.98 > 0.95 > caught["island_fwhm_ratio"] > 0.7
+
+
+def test_island_without_a_peak_has_no_shape(rng):
+    """A peak whose pixel has no data, and a list of none, give NaN and nothing."""
+    template = make_template(n_rows=64)
+    image = np.full((64, 64), np.nan)
+    peak = positions.Refined(*(np.array([value]) for value in (30.0, 30.0, 8.0)), *np.zeros((3, 1)), np.array([True]))
+    found = shapes.measure_islands(image, peak, template, subtracted=np.zeros(1, bool))
+    assert np.isnan(found.island_fwhm_ratio).tolist() == np.isnan(found.island_elongation).tolist() == [True]
+    none = positions.Refined(*(values[:0] for values in peak))
+    assert len(shapes.measure_islands(image, none, template, subtracted=np.zeros(0, bool)).island_fwhm_ratio) == 0

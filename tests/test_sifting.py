@@ -22,6 +22,7 @@ def detections(ra_deg, dec_deg, **columns):
     given = {name: np.zeros(n) for name in tables.column_names("detections")}
     given |= {"detection_id": np.arange(n), "ra_deg": ra_deg, "dec_deg": dec_deg, "time_unix_s": TIME}
     given |= {"ra_err_arcsec": 6.0, "dec_err_arcsec": 6.0, "flux_mjy": 100.0, "flux_err_mjy": 10.0, "snr": 10.0}
+    given |= {"island_fwhm_ratio": 1.0, "island_elongation": 1.0}
     given |= {"template_chi2": 1.0, "fwhm_ratio": 1.0, "elongation": 1.0, "edge_distance_arcmin": 60.0, "n_pixels": 20}
     return tables.make("detections", given | columns)
 
@@ -298,3 +299,13 @@ def test_bright_source_itself_stays_known():
     found = sift(detections([10.0, 10.05, 10.02], [0.0] * 3), known, asteroid, bright_radius_arcmin_1jy=10.0)
     assert found[found["origin"] == "blind"]["class"].tolist() == ["known", "moving", "noise"]
     assert "bright neighbour: s0 (2000 mJy), 1.2′ away, closer than 10.0′" in found["reason"][2]
+
+
+@pytest.mark.parametrize(("chosen", "cut"), [("curvature", []), ("photutils", [1, 2, 3]), ("both", [1, 2, 3])])
+def test_shapes_of_photutils_serve_the_cuts(chosen, cut):
+    """Islands too narrow, too wide or too long are noise where the configuration cuts on photutils' shapes."""
+    place = np.arange(4.0) * 10, np.zeros(4)
+    shape = {"island_fwhm_ratio": [1.0, 0.5, 2.0, 1.0], "island_elongation": [1.0, 1.0, 1.0, 4.0]}
+    found = sift(detections(*place, **shape), shapes=chosen)
+    assert np.flatnonzero(found["class"] == "noise").tolist() == cut
+    assert all("island" in reason for reason in found["reason"][cut])
