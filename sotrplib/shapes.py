@@ -17,6 +17,7 @@ _SPACING_FWHM = 0.4
 _FLOOR = 0.01  # variance added to s at the points of chi-square: errors of interpolation and of the covariance
 _NARROWEST = 0.01  # of the curvature relative to the template's, so that widths stay finite
 _BLOCK = 1000
+_PIXEL_VARIANCE = 1 / 12
 
 
 class Shapes(NamedTuple):
@@ -81,7 +82,7 @@ def measure(image, peaks, template, *, subtracted, template_err=0.02):
 
 
 def measure_islands(image, peaks, template, *, subtracted):
-    """Shapes of peaks by the second moments of their pixels above half the peak, as photutils measures them.
+    """Shapes of peaks by the second moments of their pixels above half the peak, those of photutils' SourceCatalog.
 
     Parameters
     ----------
@@ -116,19 +117,24 @@ def moments_against(moments, reference):
 
 
 def _island_moments(sources, height):
-    """Second moments (n, 2, 2), [yy, yx, xx], of the pixels above half of ``height`` around the middle of stamps."""
-    from photutils.segmentation import SegmentationImage, SourceCatalog
+    """Second moments (n, 2, 2), [yy, yx, xx], of the pixels above half of ``height`` around the middle of stamps.
 
-    n, size, _ = sources.shape
+    The covariance of photutils' SourceCatalog, which a test compares; importing it would take several times as long as
+    a whole search. Islands thinner than a pixel are widened by the variance of a pixel, 1/12, as there.
+    """
     labels = _labels_above_half(sources, height)
-    middle = labels[:, size // 2, size // 2]
-    own = (labels == middle[:, None, None]) & (middle > 0)[:, None, None]
-    moments, found = np.full((n, 2, 2), np.nan), middle > 0
-    if found.any():  # the stamps below each other make one image, their islands the segments 1 to n
-        segments = (own * np.arange(1, n + 1)[:, None, None]).reshape(-1, size)
-        catalog = SourceCatalog(np.nan_to_num(sources).reshape(-1, size), SegmentationImage(segments))
-        moments[found] = np.asarray(catalog.covariance.value)[:, ::-1, ::-1]
-    return moments
+    middle = sources.shape[1] // 2
+    own = (labels == labels[:, middle, middle][:, None, None]) & (labels > 0)
+    weight = np.where(own, sources, 0)
+    total = weight.sum(axis=(1, 2))
+    weight /= np.where(total > 0, total, np.nan)[:, None, None]
+    axis = np.arange(sources.shape[1])
+    offsets = [axis - np.einsum(f"nij,{k}->n", weight, axis)[:, None] for k in "ij"]
+    yy, xx = (np.einsum(f"nij,n{k}->n", weight, d**2) for k, d in zip("ij", offsets, strict=True))
+    yx = np.einsum("nij,ni,nj->n", weight, *offsets)
+    while (thin := yy * xx - yx**2 < _PIXEL_VARIANCE**2).any():
+        yy, xx = yy + thin * _PIXEL_VARIANCE, xx + thin * _PIXEL_VARIANCE
+    return np.stack([yy, yx, yx, xx], -1).reshape(-1, 2, 2)
 
 
 def shape_against(matrix, reference):

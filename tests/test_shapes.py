@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from filtered_skies import filtered_noise, filtered_sources, make_template
-from scipy.ndimage import gaussian_filter
+from photutils.segmentation import SegmentationImage, SourceCatalog
+from scipy.ndimage import gaussian_filter, label
 
 from sotrplib import positions, shapes
 
@@ -123,6 +124,23 @@ def test_curvature_tells_faint_glitches_better_than_moments(rng):
         spikes = getattr(measure_grid(rng, 6.0, power=1, islands=islands), column)
         caught[column] = np.mean(spikes < np.nanquantile(width, 0.02))
     assert caught["fwhm_ratio"] > 0.98 > 0.95 > caught["island_fwhm_ratio"] > 0.7
+
+
+def test_moments_are_those_of_photutils(rng):
+    """Second moments of 200 noisy islands, and of one pixel, a line and a pair, are SourceCatalog's to 1e-9."""
+    stamps = filtered_noise((200 * 15, 15), rng).reshape(200, 15, 15)
+    stamps[:, 7, 7] = 5.0
+    stamps[:3] = 0
+    stamps[0, 7, 7] = stamps[1, 7, 4:11] = stamps[2, 7:9, 7] = 5.0
+    stamps[3:] += 6 * np.exp(-(((np.indices((15, 15)) - 7) / 2.5) ** 2).sum(axis=0))
+    height = np.full(200, 5.0)
+    segments = np.zeros(stamps.shape, int)
+    for k, stamp in enumerate(stamps):
+        islands, _ = label(stamp > 2.5, np.ones((3, 3)))
+        segments[k] = (k + 1) * (islands == islands[7, 7])
+    catalog = SourceCatalog(stamps.reshape(-1, 15), SegmentationImage(segments.reshape(-1, 15)))
+    expected = np.asarray(catalog.covariance.value)[:, ::-1, ::-1]
+    np.testing.assert_allclose(shapes._island_moments(stamps, height), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_island_without_a_peak_has_no_shape(rng):
