@@ -173,7 +173,7 @@ def members(stage):
 
 def exports(formats):
     """Files of the exported tables."""
-    suffixes = {"parquet": "parquet", "csv": "csv", "fits": "fits", "pickle": "pkl"}
+    suffixes = {"parquet": "parquet", "csv": "csv", "fits": "fits", "pickle": "pkl", "json": "json"}
     names = ("measurements", "sources", "candidates", "maps")
     return [f"results/exports/{name}.{suffixes[form]}" for form in formats for name in names]
 

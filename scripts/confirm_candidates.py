@@ -18,14 +18,16 @@ def main(job):
     found = association.summarize(sifted, events, options)
     usable = maps[maps["status"] == "ok"]
     candidates, confirm = confirmation.confirm(found, measure, usable, options, moving=moving)
-    candidates = counterparts.find(candidates, external, options)
+    matches = counterparts.find(candidates, external, options)
+    candidates = counterparts.choose(candidates, matches, options)
     blind = catalogs.blind_measurements(sifted, events, candidates)
     followed = movers.follow(moving, measure, usable, options["moving_pos_err_max_arcsec"])
     measurements = catalogs.merge_measurements([confirm, blind, followed])
+    frames = {"candidates": candidates, "measurements": measurements, "counterparts": matches}
     store.write(
         job.output.candidates,
         attrs={"provenance": provenance.job_record(job)},
-        frames={"candidates": ("candidates", candidates), "measurements": ("measurements", measurements)},
+        frames={name: (name, frame) for name, frame in frames.items()},
     )
 
 

@@ -16,6 +16,7 @@ def main(job):
     options, reference_ghz = job.params.options, job.params.reference_ghz
     sources, bands = catalogs.merge_sources(measurements, candidates, options, reference_ghz)
     frames = {"measurements": measurements, "sources": sources, "source_bands": bands, "candidates": candidates}
+    frames["counterparts"] = store.read_table(job.input.candidates, "counterparts")
     frames["maps"] = catalogs.make_maps(rows)
     store.write(
         job.output.catalog,

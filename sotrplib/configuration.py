@@ -119,7 +119,7 @@ def describe_keys(text):
     for indent, key, rest in re.findall(r"(?m)^( *)(\w+):(.*)$", text):
         section = [*section[: len(indent) // 2], key]
         value, _, comment = rest.partition(" # ")
-        if value.strip() and value.strip() != "{}" or comment and not indent:
+        if value.strip() and (value.strip() != "{}" or comment):
             rows.append((".".join(section), value.strip(), comment.strip()))
     return rows
 

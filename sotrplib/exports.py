@@ -1,4 +1,4 @@
-"""Tables for other programs: Parquet, CSV, FITS and pandas pickle.
+"""Tables for other programs: Parquet, CSV, FITS, JSON and pandas pickle.
 
 Equal tables give equal bytes. Pickles are written for those who ask for them and never read here: a
 pickle runs code when it is opened.
@@ -10,7 +10,7 @@ import numpy as np
 
 from sotrplib import store, tables
 
-SUFFIXES = {"parquet": ".parquet", "csv": ".csv", "fits": ".fits", "pickle": ".pkl"}
+SUFFIXES = {"parquet": ".parquet", "csv": ".csv", "fits": ".fits", "pickle": ".pkl", "json": ".json"}
 _FITS_CODES = {"f8": "D", "f4": "E", "i8": "K", "i4": "J", "u4": "J", "b1": "L"}
 _BAND_STATISTICS = {
     "mean_flux_mjy": ("mean_flux_{band}_mjy", "inverse-variance weighted mean flux in {band}"),
@@ -38,7 +38,7 @@ def export(path, frame, columns):
         If the suffix is unknown or the columns are not those of the table.
     """
     suffix = "." + str(path).rsplit(".", 1)[-1]
-    writers = dict(zip(SUFFIXES.values(), (_write_parquet, _write_csv, _write_fits, _write_pickle), strict=True))
+    writers = dict(zip(SUFFIXES.values(), (_write_parquet, _write_csv, _write_fits, _write_pickle, _write_json), strict=True))
     if suffix not in writers:
         raise ValueError(f"{path}: cannot export to {suffix!r}; use one of {sorted(writers)}")
     if [column.name for column in columns] != list(frame.columns):
@@ -124,3 +124,8 @@ def _fits_column(values, column):
 def _write_pickle(path, frame, columns):
     with open(path, "wb") as file:
         pickle.dump(frame, file, protocol=5)
+
+
+def _write_json(path, frame, columns):
+    """List of rows, NaN and infinite as null; units and descriptions are in the other formats."""
+    frame.to_json(path, orient="records", lines=False, double_precision=15, force_ascii=True, indent=1)

@@ -215,12 +215,23 @@ flux_err_mjy | f8 | mJy | its error
 band | str | 1 | band of the most significant detection
 map_id | str | 1 | map of the most significant detection
 matched_name | str | 1 | catalogue source or moving object at this position, else empty
-external_name | str | 1 | nearest counterpart in the catalogues from elsewhere, else empty
+external_name | str | 1 | counterpart in the catalogues from elsewhere, else empty
 external_catalog | str | 1 | name of the catalogue it is in, else empty
 external_sep_arcsec | f8 | arcsec | distance to it; NaN without one
 external_p_chance | f8 | 1 | probability of an unrelated source of that catalogue so close; NaN without one
+external_type | str | 1 | type of the sources of that catalogue, else empty
+external_score | f8 | 1 | probability that it is no chance match, given its distance and type; NaN without one
 """,
     ),
+    "counterparts": _columns("""
+candidate_id | str | 1 | candidate
+external_name | str | 1 | a source of a catalogue from elsewhere that may be its counterpart
+external_catalog | str | 1 | name of the catalogue it is in
+external_type | str | 1 | type of the sources of that catalogue
+external_sep_arcsec | f8 | arcsec | distance to it
+external_p_chance | f8 | 1 | probability of an unrelated source of that catalogue so close
+external_score | f8 | 1 | probability that it is no chance match, given its distance and type
+"""),
     "maps": _columns("""
 map_id | str | 1 | unique id of the map
 instrument | str | 1 | instrument

@@ -38,6 +38,7 @@ def candidate_table(**values):
         "flux_mjy": 150.0, "flux_err_mjy": FLUX_ERR, "band": "f090",
         "map_id": "solat_i1_f090_1760100000", "matched_name": "",
         "external_name": "", "external_catalog": "", "external_sep_arcsec": np.nan, "external_p_chance": np.nan,
+        "external_type": "", "external_score": np.nan,
     }  # fmt: skip
     return tables.make("candidates", columns | values)
 
