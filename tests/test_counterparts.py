@@ -119,7 +119,7 @@ def test_score_is_the_share_of_true_counterparts(rng):
 
 
 def test_prior_of_a_type_and_density_decide(rng):
-    """Of a star at 8 arcsec and a quasar at 6 the quasar is closer; with a prior of 10 for stars the star scores higher,
+    """Of a star at 8 arcsec and a quasar at 6 the quasar is closer; with a prior of 10 for stars the star scores more,
     and with 5000 other stars around it the quasar does again. All are in the table, one with the candidate.
     """
     some = candidates([20.0], [5.0])
