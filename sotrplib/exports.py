@@ -4,6 +4,7 @@ Equal tables give equal bytes. Pickles are written for those who ask for them an
 pickle runs code when it is opened.
 """
 
+import json
 import pickle
 
 import numpy as np
@@ -38,7 +39,8 @@ def export(path, frame, columns):
         If the suffix is unknown or the columns are not those of the table.
     """
     suffix = "." + str(path).rsplit(".", 1)[-1]
-    writers = dict(zip(SUFFIXES.values(), (_write_parquet, _write_csv, _write_fits, _write_pickle, _write_json), strict=True))
+    kinds = _write_parquet, _write_csv, _write_fits, _write_pickle, _write_json
+    writers = dict(zip(SUFFIXES.values(), kinds, strict=True))
     if suffix not in writers:
         raise ValueError(f"{path}: cannot export to {suffix!r}; use one of {sorted(writers)}")
     if [column.name for column in columns] != list(frame.columns):
@@ -127,5 +129,12 @@ def _write_pickle(path, frame, columns):
 
 
 def _write_json(path, frame, columns):
-    """List of rows, NaN and infinite as null; units and descriptions are in the other formats."""
-    frame.to_json(path, orient="records", lines=False, double_precision=15, force_ascii=True, indent=1)
+    """List of rows, one a line; NaN and infinite become null, and numbers come back exactly."""
+    rows = frame.astype(object).where(frame.notna() & ~frame.isin([np.inf, -np.inf]), None).to_dict("records")
+    lines = ",\n".join(json.dumps(row, allow_nan=False, default=_plain) for row in rows)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f"[{lines}]\n")
+
+
+def _plain(value):
+    return value.item()

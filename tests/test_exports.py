@@ -1,5 +1,6 @@
 """Exports: every format gives the numbers back, and equal tables give equal bytes."""
 
+import json
 import os
 import subprocess
 import sys
@@ -128,3 +129,15 @@ def test_wrong_requests_are_refused(tmp_path):
     with pytest.raises(ValueError, match="a.csv: the table has columns"):
         exports.export(tmp_path / "a.csv", filled("maps"), tables.SCHEMAS["sources"])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("schema", ["measurements", "sources", "candidates", "maps"])
+def test_json_gives_every_row_back(tmp_path, schema):
+    """JSON holds a list of rows that any reader takes: numbers and text exactly, null for NaN, [] for no rows."""
+    frame = filled(schema)
+    exports.export(tmp_path / "t.json", frame, tables.SCHEMAS[schema])
+    rows = json.loads((tmp_path / "t.json").read_text(), parse_constant=pytest.fail)
+    expected = [{k: None if v != v else v for k, v in row.items()} for row in frame.to_dict("records")]
+    assert rows == expected
+    exports.export(tmp_path / "t.json", frame[:0], tables.SCHEMAS[schema])
+    assert json.loads((tmp_path / "t.json").read_text()) == []
