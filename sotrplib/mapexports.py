@@ -17,6 +17,7 @@ UNITS = {
     "time": "s",
     "mask": "",
 }
+_SIGNALS = ("rho", "flux")  # fields that name the shape of a source, as the signal of a map that is read again
 
 
 def write_field(path, skymap, field):
@@ -37,7 +38,8 @@ def write_field(path, skymap, field):
         cards["BUNIT"] = UNITS[field]
     if field == "mask":
         cards |= {f"MASK{bit}": name for name, bit in tables.MASK_BITS.items()}
-    images.write_image(path, field_values(skymap, field), skymap.wcs, cards)
+    template = skymap.template if field in _SIGNALS else None
+    images.write_image(path, field_values(skymap, field), skymap.wcs, cards, template=template)
 
 
 def field_values(skymap, field):

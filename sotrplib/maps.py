@@ -15,7 +15,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
-from sotrplib import geometry, store, units
+from sotrplib import geometry, images, store, units
 from sotrplib.template import Template
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,8 @@ class InputMap:
         Seconds since ``info.t_ref_unix_s``; NaN where not known.
     wcs : astropy.wcs.WCS
     info : MapInfo
+    template : template.Template or None
+        Shape of a point source in a filtered map, if its file names it.
     """
 
     form: str
@@ -78,6 +80,7 @@ class InputMap:
     time: np.ndarray | None
     wcs: object
     info: MapInfo
+    template: Template | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +162,8 @@ def read_map(row, band, *, box=None, margin_arcmin=60.0):
     info, time_zero = _map_info(row, band, header, time_header, n_bad)
     time = _read_time(row["time_path"], window, info.t_ref_unix_s, time_zero) if row.get("time_path") else None
     form = "intensity_ivar" if row["form"] == "intensity_ivar" else "filtered"
-    return InputMap(form, signal, weight, time, cut, info)
+    template = _read_template(path, window) if form == "filtered" else None
+    return InputMap(form, signal, weight, time, cut, info, template)
 
 
 def write_sky_map(path, skymap, attrs=None, *, more_arrays=None, frames=None):
@@ -260,6 +264,17 @@ def read_image(path, window):
     """Pixels in ``window`` of the first image of a FITS file, first plane of a stack, native byte order."""
     data = _with_image(path, lambda hdu: np.array(hdu.section[(0,) * (len(hdu.shape) - 2) + tuple(window)]))
     return data.astype(data.dtype.newbyteorder("="), copy=False)
+
+
+def _read_template(path, window):
+    """Template in the file of a filtered map, for the rows of ``window``; None if there is none."""
+    try:
+        template = images.read_template(path)
+    except _UNREADABLE as error:
+        raise MapError(str(error)) from error
+    if template is None:
+        return None
+    return Template(template.values, template.row_edges - window[0].start, template.step_arcmin)
 
 
 def _divide(numerator, denominator, where):

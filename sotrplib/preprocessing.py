@@ -69,7 +69,7 @@ def preprocess(input_map, beam, options, *, moving=None, areas=None):
         )
     else:
         rho, quiet, kappa = signal, signal, weight
-        template = given_template(rho, kappa, pixels, beam, input_map.info, options)
+        template = given_template(input_map, kappa, pixels, beam, options)
     mask = _mask(kappa, discs, areas, wcs, options)
     field = _flat_field(quiet, kappa, mask, pixels, options)
     noted = input_map.info.info | {"snr_std": _robust_std(quiet, kappa, mask, field)}
@@ -106,8 +106,11 @@ def map_pixels(shape, wcs):
     return matched_filter.Pixels(dy_arcmin * arcmin, dx_arcmin * arcmin, geometry.pixel_area_sr(shape, wcs))
 
 
-def given_template(rho, kappa, pixels, beam, info, options):
-    """Template of a map that arrives filtered: the autocorrelation of its own noise, or its beam."""
+def given_template(given, kappa, pixels, beam, options):
+    """Template of a map that arrives filtered: that in its file, the autocorrelation of its own noise, or its beam."""
+    if options["given_template"] == "file" and given.template is not None:
+        return given.template
+    rho, info = given.signal, given.info
     middle = len(pixels.dy_rad) // 2
     step = np.degrees([pixels.dy_rad[middle], pixels.dx_rad[middle]]) * 60
     if options["given_template"] == "beam":

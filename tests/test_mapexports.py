@@ -45,6 +45,8 @@ def test_export_is_read_again(tmp_path, skymap, form, signal, weight):
     np.testing.assert_allclose(again.weight, skymap.kappa, **tolerance)
     np.testing.assert_array_equal(again.time, skymap.time)
     assert again.info.t_ref_unix_s == skymap.info.t_ref_unix_s
+    for name in ("values", "row_edges", "step_arcmin"):
+        np.testing.assert_array_equal(getattr(again.template, name), getattr(skymap.template, name))
     corners = np.array([[0.0, 0.0], [127.0, 191.0]]).T
     np.testing.assert_allclose(geometry.pix2sky(again.wcs, *corners), geometry.pix2sky(skymap.wcs, *corners), atol=1e-9)
 
@@ -72,3 +74,14 @@ def test_failed_map_says_why(tmp_path):
     header = fits.getheader(tmp_path / "m.fits")
     assert (header["STATUS"], header["MAP_ID"]) == ("failed", "x_y_z_1")
     assert header["REASON"] == r"map.fits: is 3\u2032 short; fetch it again"
+
+
+def test_damaged_template_is_a_map_error(tmp_path, skymap):
+    """A file whose extension TEMPLATE holds something else is refused by name."""
+    paths = written(tmp_path, skymap, "rho", "kappa")
+    fits.append(paths["rho"], np.array([(1,)], [("a", "i4")]), fits.Header({"EXTNAME": "TEMPLATE"}))
+    with fits.open(paths["rho"], mode="update") as hdus:
+        del hdus[1]
+    row = LABELS | {"form": "rho_kappa", "map_path": paths["rho"], "weight_path": paths["kappa"]}
+    with pytest.raises(maps.MapError, match="m_rho.fits: its extension TEMPLATE holds no template"):
+        maps.read_map(row, BAND)

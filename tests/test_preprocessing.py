@@ -23,7 +23,7 @@ OPTIONS = {
     "band_rows": 300,
     "pad_rows": 40,
     "pixel_window": True,
-    "given_template": "noise",
+    "given_template": "file",
     "edge_arcmin": 3.0,
     "hole_min_arcmin": 0.0,
     "kappa_min_fraction": 0.05,

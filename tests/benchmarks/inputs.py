@@ -9,7 +9,7 @@ import scenes
 from fluxes import mean
 from rows import Row
 
-from sotrplib import beams, maps, preprocessing, skies, units
+from sotrplib import beams, mapexports, maps, preprocessing, skies, units
 
 # ---- beams -------------------------------------------------------------------------------------------
 
@@ -58,9 +58,12 @@ def unit(size):
             measured = _measure(_as_intensity(folder, scene, signal, name), scene, catalog)
             yield from _differences(f"{name}, intensity + ivar", measured, reference)
         filtered = preprocess(first, scene)
+        for form in ("rho_kappa", "flux_rms", "flux_snr"):
+            measured = _measure(_as_exported(folder, filtered, form), scene, catalog)
+            yield from _differences(f"mJy, {form.replace('_', ' + ')}", measured, reference)
         for form, name in (("rho_kappa", "mJy"), ("rho_kappa", "Jy"), ("flux_rms", "mJy"), ("flux_snr", "Jy")):
             measured = _measure(_as_filtered(folder, scene, filtered, form, name), scene, catalog)
-            yield from _differences(f"{name}, {form.replace('_', ' + ')}", measured, reference)
+            yield from _differences(f"{name}, {form.replace('_', ' + ')}, template unknown", measured, reference)
 
 
 def preprocess(given, scene):
@@ -99,6 +102,18 @@ def _as_filtered(folder, scene, sky_map, form, name):
         "flux_snr": {"map": (flux, name), "weight": (np.where(observed, rho / depth, 0), "")},
     }[form]
     return _write_and_read(folder, scene, images, form, name)
+
+
+def _as_exported(folder, sky_map, form):
+    """A map as ``export_maps`` writes it, read back."""
+    fields = [{"rms": "flux_err"}.get(name, name) for name in form.split("_")]
+    paths = {name: str(Path(folder) / f"exported_{name}.fits") for name in fields}
+    for name, path in paths.items():
+        mapexports.write_field(path, sky_map, name)
+    info = sky_map.info
+    row = {"map_id": info.map_id, "instrument": info.instrument, "array": info.array, "band": info.band, "form": form}
+    row |= dict(zip(("map_path", "weight_path"), paths.values(), strict=True))
+    return maps.read_map(row, beams.BandInfo(info.freq_ghz, 2.0))
 
 
 def _write_and_read(folder, scene, images, form, name):
