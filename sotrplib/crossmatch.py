@@ -44,6 +44,30 @@ def match(ra1_deg, dec1_deg, ra2_deg, dec2_deg, radius_arcsec):
     return i[order], j[order], separation[order]
 
 
+def close_pairs(ra_deg, dec_deg, radius_arcsec):
+    """All pairs of one list closer than a radius.
+
+    Parameters
+    ----------
+    ra_deg, dec_deg : array (n,)
+    radius_arcsec : float or array (n,)
+        Largest separation; of a pair the larger counts.
+
+    Returns
+    -------
+    i, j : array (n_pairs,) int
+        Each pair once, i < j.
+    """
+    ra, dec = (np.atleast_1d(np.asarray(a, float)) for a in (ra_deg, dec_deg))
+    radius, chosen = np.broadcast_to(np.asarray(radius_arcsec, float), ra.shape), _finite(ra, dec)
+    if len(chosen) < 2:
+        return np.zeros(0, int), np.zeros(0, int)
+    tree = cKDTree(unit_vectors(ra[chosen], dec[chosen]))
+    i, j = chosen[tree.query_pairs(_chord(radius[chosen].max()), output_type="ndarray")].T
+    close = separation_arcsec(ra[i], dec[i], ra[j], dec[j]) <= np.maximum(radius[i], radius[j])
+    return i[close], j[close]
+
+
 def nearest(ra1_deg, dec1_deg, ra2_deg, dec2_deg, radius_arcsec=np.inf):
     """Nearest position of the second list for each of the first.
 

@@ -65,7 +65,7 @@ def find_segments(skymap, rho, options, pointing_model):
         template cut at the same level.
     """
     field = peaks.make_field(skymap, rho, options)
-    start, moments = _islands(field.s, skymap.mask == 0, options)
+    start, moments = _islands(field, options)
     tops = positions.refine(field.s, *start, skymap.template)
     high = tops.s_max >= peaks.limit(field, field.s, tops, np.zeros(len(tops.y), bool))
     kept = np.flatnonzero(high & positions.distinct(*tops[:3]))
@@ -78,17 +78,18 @@ def find_segments(skymap, rho, options, pointing_model):
 # ---- islands -----------------------------------------------------------------------------------------
 
 
-def _islands(s, good, options):
+def _islands(field, options):
     """Peak pixels (y, x) of the deblended islands and the second moments (n, 2, 2) of their pixels, [yy, yx, xx]."""
     from photutils.segmentation import SourceCatalog, deblend_sources, detect_sources
 
-    image = np.where(good, np.nan_to_num(s), 0)
+    image = np.where(field.skymap.mask == 0, np.nan_to_num(field.s), 0)
+    lowest = peaks.lowest_start(field.template) * options["snr_min"]
     n_pixels = options["segment_n_pixels"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nothing detected, nothing deblended: both are answers
         islands = detect_sources(image, options["segment_snr"], n_pixels)
         if islands is not None:
-            tall = np.unique(islands.data[(image >= peaks.LOWEST_START * options["snr_min"]) & (islands.data > 0)])
+            tall = np.unique(islands.data[(image >= lowest) & (islands.data > 0)])
             islands.keep_labels(tall)
         if islands is None or not islands.n_labels:
             return (np.zeros(0, int),) * 2, np.zeros((0, 2, 2))
@@ -204,7 +205,7 @@ def _near_hole(skymap, y, x, edge_distance):
     width = templates.fwhm_arcmin(skymap.template, y)
     near = np.flatnonzero(edge_distance < width)
     result = np.zeros(len(y), bool)
-    result[near] = masks.distance_to_bad_arcmin(~(skymap.kappa > 0), skymap.wcs, y[near], x[near]) < width[near]
+    result[near] = masks.unobserved_within(skymap.kappa, skymap.wcs, y[near], x[near], width[near])
     return result
 
 

@@ -6,18 +6,28 @@ named ``observed`` are true where there is data.
 
 import numpy as np
 
-from sotrplib import geometry, maps, outlines
+from sotrplib import geometry, maps, outlines, stamps
 from sotrplib.units import ARCMIN
 
 _TAPER_CELLS = 8  # a taper is computed on cells of 1 / _TAPER_CELLS of its width
 _MEDIAN_SAMPLES = 1_000_000
 _REFERENCES = {"median": 50, "percentile": 95, "max": 100}  # percentiles of the weights
+_RIM_ROWS = 64  # searched at a time, few enough to stay in the cache
 _SLACK = 1.5  # windows of discs are larger by this, for projections whose scale changes along a row
 
 
 def unobserved_mask(kappa):
     """Pixels without data: kappa (or any weight) that is not positive."""
     return ~(kappa > 0)
+
+
+def unusable(mask, kappa, bits):
+    """Pixels under a mask with any of some bits, or without data: array (ny, nx) bool."""
+    bad = np.empty(mask.shape, bool)
+    for start in range(0, len(mask), _RIM_ROWS):
+        rows = slice(start, start + _RIM_ROWS)
+        np.logical_or(mask[rows] & mask.dtype.type(bits), ~(kappa[rows] > 0), out=bad[rows])
+    return bad
 
 
 def clean_kappa(kappa, fraction, *, reference="median"):
@@ -109,6 +119,22 @@ def distance_to_bad_arcmin(bad, wcs, y, x):
         chord = outlines.nearest(position[good], rim[seen], (row[seen], column[seen]))
         distance[good] = 2 * np.arcsin(np.minimum(chord / 2, 1)) / ARCMIN
     return distance
+
+
+def unobserved_within(kappa, wcs, y, x, radius_arcmin):
+    """Whether a pixel without data, or one off the map, lies within a radius (n,) of each position on a map.
+
+    Pixels are taken to be as large as those of the nearest row.
+    """
+    if not len(y):
+        return np.zeros(0, bool)
+    row, column = np.rint(y).astype(int), np.rint(x).astype(int)
+    dy, dx = (step[row] for step in geometry.pixel_scales(kappa.shape, wcs))
+    half = int(np.ceil(np.max(radius_arcmin / np.minimum(dy, dx))))
+    axis = np.arange(-half, half + 1)
+    across = (axis + (row - y)[:, None]) * dy[:, None], (axis + (column - x)[:, None]) * dx[:, None]
+    inside = np.hypot(across[0][:, :, None], across[1][:, None, :]) < radius_arcmin[:, None, None]
+    return (inside & ~(stamps.around(kappa, y, x, half) > 0)).any(axis=(1, 2))
 
 
 def find_holes(observed):
@@ -280,16 +306,29 @@ def _full_turn(shape, wcs):
 
 def _rim(observed, full_turn):
     """Unobserved pixels (y, x) next to an observed one, those just beyond the border included."""
-    padded = np.zeros(np.add(observed.shape, 2), bool)
-    padded[1:-1, 1:-1] = observed
+    ny, nx = observed.shape
+    found = [
+        _rim_of_rows(observed, slice(row - 1, min(row + _RIM_ROWS, ny + 1)), full_turn)
+        for row in range(0, ny + 1, _RIM_ROWS)
+    ]
+    y, x = np.divmod(np.unique(np.concatenate(found)), nx + 2)
+    return y - 1, x - 1
+
+
+def _rim_of_rows(observed, rows, full_turn):
+    """Index into the map with a border of a pixel of the unobserved pixels beside observed ones, in some rows."""
+    ny, nx = observed.shape
+    padded = np.zeros((rows.stop - rows.start, nx + 2), bool)
+    inside = slice(max(rows.start, 0), min(rows.stop, ny))
+    part = padded[inside.start - rows.start : inside.stop - rows.start]
+    part[:, 1:-1] = observed[inside]
     if full_turn:
-        padded[1:-1, 0], padded[1:-1, -1] = observed[:, -1], observed[:, 0]
-    flat, width, found = padded.ravel(), padded.shape[1], []
-    for step in (1, width):
+        part[:, 0], part[:, -1] = observed[inside, -1], observed[inside, 0]
+    flat, found = padded.ravel(), []
+    for step in (1, nx + 2):
         changes = np.flatnonzero(flat[step:] != flat[:-step])
         found.append(changes + np.where(flat[changes], step, 0))
-    y, x = np.divmod(np.unique(np.concatenate(found)), width)
-    return y - 1, x - 1
+    return np.concatenate(found) + (rows.start + 1) * (nx + 2)
 
 
 def _runs(rows, columns, distance, step, scales, shape):

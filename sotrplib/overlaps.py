@@ -18,6 +18,7 @@ _ORDERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
 _STRONG = 0.05  # sources that overlap by more are fitted together,
 _STRONG_SIGMA = 0.5  # as are those of which one adds more than this to the other;
 _WING_SIGMA = 0.05  # what is less than that and more than this counts for the heights alone
+_ENTRIES = 1 << 16  # of matrices made at a time
 _CLOSE = 0.1  # overlap from which errors are larger than those of single sources
 
 
@@ -72,27 +73,39 @@ def refine_together(s_image, peaks, template, *, max_shift_pix=2.0):
         than 0.5 to it. Sources without such neighbours are as they were.
     """
     pairs = _strong_pairs(peaks, template)
-    members = active = _members(pairs)
+    members = _members(pairs)
     if not members.size:
         return peaks
+    i, j = (np.searchsorted(members, part) for part in pairs[:2])
+    group = Refined(*(values[members] for values in peaks))
+    fitted = _fit(s_image, group, Pairs(i, j, pairs.overlap), template, max_shift_pix)
+    result = Refined(*(values.copy() for values in peaks))
+    for whole, part in zip(result, fitted, strict=True):
+        whole[members] = part
+    return result
+
+
+def _fit(s_image, peaks, pairs, template, max_shift_pix):
+    """:func:`refine_together` of peaks that all have neighbours."""
+    active = np.arange(len(peaks.y))
     start = np.stack([peaks.y, peaks.x])
     position, curvature = start.copy(), positions.pixel_curvature(template, peaks.y)
-    inverse, converged = np.linalg.inv(curvature), peaks.converged.copy()
-    values = np.stack([peaks.s_max, *np.zeros_like(start)])
+    converged, values = peaks.converged.copy(), np.zeros((6, len(peaks.y)))
+    values[0] = peaks.s_max
     for _ in range(_N_STEPS):
         pairs = _update_overlaps(pairs, position, active, template)
-        values[:, active] = templates.sample(s_image, *position[:, active], template, 1)
+        values[:, active] = templates.sample(s_image, *position[:, active], template, 2)
         height = solve_heights(values[0], pairs)
-        slope = values[1:, active] - _slope_of_others(position, height, pairs, active, template)
-        step = positions.shorten(np.einsum("nij,jn->in", inverse[active], slope) / np.maximum(height[active], 1))
+        alone = values[1:, active] - _light_of_others(position, height, pairs, active, template)
+        step = positions.newton_step(np.concatenate([height[None, active], alone]), curvature[active])
         converged[active] = ~(np.hypot(*step) >= _TOLERANCE_PIX)
         step = np.where(converged[active], 0, step)
         position[:, active] = positions.within(position[:, active] + step, start[:, active], max_shift_pix)
         active = _with_neighbours(active[~converged[active]], pairs, len(converged))
         if not active.size:
             break
-    values[0, members] = templates.sample(s_image, *position[:, members], template)
-    height = solve_heights(values[0], _update_overlaps(pairs, position, members, template))
+    values[0] = templates.sample(s_image, *position, template)
+    height = solve_heights(values[0], _update_overlaps(pairs, position, np.arange(len(height)), template))
     return Refined(*position, height, *positions.position_covariance(curvature, height), converged)
 
 
@@ -131,12 +144,17 @@ def solve_heights(s, pairs):
     from scipy.sparse import coo_array, eye_array
     from scipy.sparse.linalg import spsolve
 
+    height = np.array(s, float)
     if not pairs.i.size:
-        return np.array(s, float)
-    both = np.concatenate([pairs.i, pairs.j]), np.concatenate([pairs.j, pairs.i])
-    matrix = coo_array((np.concatenate([pairs.overlap] * 2), both), shape=(len(s),) * 2) + eye_array(len(s))
-    finite = np.isfinite(s)
-    return np.where(finite, spsolve(matrix.tocsc(), np.where(finite, s, 0)), np.nan)
+        return height
+    members = _members(pairs)
+    i, j = np.searchsorted(members, pairs.i), np.searchsorted(members, pairs.j)
+    both, n = (np.concatenate([i, j]), np.concatenate([j, i])), len(members)
+    matrix = coo_array((np.concatenate([pairs.overlap] * 2), both), shape=(n, n)) + eye_array(n)
+    finite = np.isfinite(height[members])
+    solved = spsolve(matrix.tocsc(), np.where(finite, height[members], 0))
+    height[members] = np.where(finite, solved, np.nan)
+    return height
 
 
 def joint_errors(y, x, height, pairs, template, *, limit=0.01):
@@ -160,24 +178,28 @@ def joint_errors(y, x, height, pairs, template, *, limit=0.01):
     """
     near = np.abs(pairs.overlap) > limit
     first, second = np.concatenate([pairs.i[near], pairs.j[near]]), np.concatenate([pairs.j[near], pairs.i[near]])
-    index = _members(pairs, near)
+    order = np.argsort(first, kind="stable")
+    index, start, count = np.unique(first[order], return_index=True, return_counts=True)
     covariance = np.empty((len(index), 3, 3))
-    for k, source in enumerate(index):
-        group = [source, *second[first == source]]
-        covariance[k] = np.linalg.pinv(_fisher(y[group], x[group], height[group], template))[:3, :3]
+    for size in np.unique(count):
+        chosen = np.flatnonzero(count == size)
+        neighbours = second[order][start[chosen, None] + np.arange(size)]
+        group = np.concatenate([index[chosen, None], neighbours], axis=1)
+        for part in np.array_split(np.arange(len(chosen)), len(chosen) * (size + 1) ** 2 // _ENTRIES + 1):
+            fisher = _fisher(y[group[part]], x[group[part]], height[group[part]], template)
+            covariance[chosen[part]] = np.linalg.pinv(fisher, hermitian=True)[:, :3, :3]
     return index, covariance
 
 
 def _fisher(y, x, height, template):
-    """Fisher matrix of (height, y, x) of each of a few sources, (3 n, 3 n)."""
-    dy, dx = np.subtract.outer(y, y), np.subtract.outer(x, x)
-    value, ay, ax, ayy, ayx, axx = (
-        templates.evaluate_pixels(template, dy, dx, y.mean(), orders=order) for order in _ORDERS
-    )
+    """Fisher matrices (g, 3 n, 3 n) of (height, y, x) of each of n sources in g groups (g, n)."""
+    dy, dx = (p[:, :, None] - p[:, None, :] for p in (y, x))
+    row = y.mean(axis=1)[:, None, None]
+    value, ay, ax, ayy, ayx, axx = (templates.evaluate_pixels(template, dy, dx, row, orders=order) for order in _ORDERS)
     blocks = np.array([[value, -ay, -ax], [ay, -ayy, -ayx], [ax, -ayx, -axx]])
-    scale = np.stack([np.ones(len(y)), height, height])
-    matrix = blocks * scale[:, None, :, None] * scale[None, :, None, :]
-    return matrix.transpose(2, 0, 3, 1).reshape(3 * len(y), 3 * len(y))
+    scale = np.stack([np.ones(height.shape), height, height])
+    matrix = blocks * scale[:, None, :, :, None] * scale[None, :, :, None, :]
+    return matrix.transpose(2, 3, 0, 4, 1).reshape(len(y), 3 * y.shape[1], 3 * y.shape[1])
 
 
 def _update_overlaps(pairs, position, moved, template):
@@ -209,14 +231,14 @@ def _with_neighbours(sources, pairs, n):
     return np.unique(np.concatenate([sources, pairs.i[touched], pairs.j[touched]]))
 
 
-def _slope_of_others(position, height, pairs, active, template):
-    """Gradient (2, n_active) at each active source of the templates of the sources that overlap it."""
-    slope = np.zeros(position.shape)
+def _light_of_others(position, height, pairs, active, template):
+    """First and second derivatives (5, n_active) at each active source of the templates of those that overlap it."""
     touched = _touched(pairs, active, position.shape[1])
     i, j = pairs.i[touched], pairs.j[touched]
     dy, dx = position[:, i] - position[:, j]
-    for axis, order in enumerate(((1, 0), (0, 1))):
-        gradient = templates.evaluate_pixels(template, dy, dx, position[0, i], orders=order)
-        np.add.at(slope[axis], i, gradient * height[j])
-        np.add.at(slope[axis], j, -gradient * height[i])
-    return slope[:, active]
+    light = np.zeros((5, position.shape[1]))
+    for total, order in zip(light, _ORDERS[1:], strict=True):
+        derivative = templates.evaluate_pixels(template, dy, dx, position[0, i], orders=order)
+        np.add.at(total, i, derivative * height[j])
+        np.add.at(total, j, derivative * height[i] * (-1) ** sum(order))
+    return light[:, active]

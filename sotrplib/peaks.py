@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sotrplib import crossmatch, geometry, overlaps, positions, shapes, subtraction
+from sotrplib import crossmatch, geometry, overlaps, positions, shapes, stamps, subtraction
 from sotrplib import template as templates
 from sotrplib.positions import Refined
 
-LOWEST_START = 0.75  # maxima of pixels are followed from this fraction of the threshold on
+_LOWEST_START = 0.75  # maxima of pixels are followed from this fraction of the threshold on,
+_START_MARGIN = 0.06  # or from this less than a source in the corner of four pixels has in them
 _BRIGHT = 2.0  # sources above this many thresholds are searched around
 _NO_LOAD = 0.1  # what a brighter peak may add to another before it counts, in sigma
 _ROUNDS = 10
@@ -43,10 +44,14 @@ class Found(NamedTuple):
 
 
 class _Scene(NamedTuple):
-    """The map s without some sources, (3, n) of y, x and height."""
+    """The map s without some sources, (3, n) of y, x and height; an array of its own unless there are none."""
 
     sources: np.ndarray
     residual: np.ndarray
+
+
+def _bare(field):
+    return _Scene(np.zeros((3, 0)), field.s)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +89,7 @@ def search(field):
     """All sources of a field above the threshold ``snr_min`` (:class:`Found`)."""
     first, painted = _sure_peaks(field, field.s, _maxima(field, field.s))
     peaks = _fit(field, first)
-    scene = _repaint(field, _Scene(np.zeros((3, 0)), field.s), peaks, painted)
+    scene = _repaint(field, _bare(field), peaks, painted)
     for _ in range(_ROUNDS if painted.any() else 0):
         new = _new_peaks(field, scene.residual, peaks)
         if not len(new.y):
@@ -95,10 +100,10 @@ def search(field):
     kept = _explained(field, scene.residual, peaks, painted, len(first.y))
     if len(kept) < len(peaks.y):
         peaks = _fit(field, _join(first, take(peaks, kept[len(first.y) :])))
-    return settle(field, peaks, painted[kept])[0]
+    return settle(field, peaks, painted[kept], scene)[0]
 
 
-def settle(field, peaks, painted=None):
+def settle(field, peaks, painted=None, scene=None):
     """Sources that stay above the threshold and apart from each other when all are fitted together.
 
     The others are left out the least significant of each neighbourhood first, with a new fit after each; after
@@ -110,6 +115,8 @@ def settle(field, peaks, painted=None):
     peaks : positions.Refined
     painted : array (n,) bool, optional
         Sources whose templates are taken out of the map besides those of blended ones; default none.
+    scene : _Scene, optional
+        To start from, and to be overwritten.
 
     Returns
     -------
@@ -117,7 +124,7 @@ def settle(field, peaks, painted=None):
     index : array (m,) int
         Which of the peaks they are.
     """
-    index, scene = np.arange(len(peaks.y)), _Scene(np.zeros((3, 0)), field.s)
+    index, scene = np.arange(len(peaks.y)), scene or _bare(field)
     painted = np.zeros(len(index), bool) if painted is None else painted
     for attempt in itertools.count():
         peaks, height_err, blended = overlaps.separate_heights(field.s, peaks, field.template)
@@ -146,17 +153,27 @@ def models_near(field, image, peaks, painted):
     ``image`` is s without the templates of the peaks that are ``painted``.
     """
     largest = np.zeros(len(peaks.y))
-    if not field.has_models and not painted.any():
-        return largest
     half = int(np.ceil(_NEAR_FWHM * np.max(fwhm_pix(field.template, peaks.y), initial=1)))
-    for part in np.array_split(np.arange(len(peaks.y)), len(peaks.y) // _BLOCK + 1):
+    index = np.arange(len(peaks.y)) if field.has_models else _reached(field, peaks, painted, half)
+    for part in np.array_split(index, len(index) // _BLOCK + 1):
         y, x = peaks.y[part], peaks.x[part]
-        rho, kappa, rest = (shapes.stamps(m, y, x, half) for m in (field.skymap.rho, field.skymap.kappa, image))
+        rho, kappa, rest = (
+            stamps.around(m, y, x, half, outside=np.nan) for m in (field.skymap.rho, field.skymap.kappa, image)
+        )
         own = templates.patches(field.template, y - np.rint(y), x - np.rint(x), y, half)
         own *= np.where(painted[part], np.nan_to_num(peaks.s_max[part]), 0)[:, None, None]
         taken = np.abs(significance(rho, kappa) - rest - own)
         largest[part] = np.nan_to_num(taken).max(axis=(1, 2), initial=0)
     return largest
+
+
+def _reached(field, peaks, painted, half):
+    """Index of the peaks whose stamps of a half size are reached by the template of another that is painted."""
+    reach = np.zeros(len(peaks.y))
+    reach[painted] = subtraction.extents(field.template, peaks.s_max[painted], _PAINT_TOLERANCE) + 1.0
+    i, j = positions.close_pairs(peaks.y, peaks.x, np.sqrt(2) * (reach.max(initial=0) + half)).T
+    apart = np.maximum(np.abs(peaks.y[i] - peaks.y[j]), np.abs(peaks.x[i] - peaks.x[j])) - half
+    return np.unique(np.concatenate([i[apart < reach[j]], j[apart < reach[i]]]))
 
 
 def take(peaks, index):
@@ -170,14 +187,24 @@ def fwhm_pix(template, y):
 
 
 def _maxima(field, image):
-    return positions.local_maxima(image, LOWEST_START * field.options["snr_min"], field.skymap.mask == 0)
+    lowest = lowest_start(field.template) * field.options["snr_min"]
+    return positions.local_maxima(image, lowest, field.skymap.mask)
+
+
+def lowest_start(template):
+    """Fraction of the threshold that the highest pixel of a source has at least.
+
+    Noise moves the ratio of pixel and maximum little: by 0.01 of the threshold of 5 for a template 5 pixels wide.
+    """
+    corner = templates.evaluate_pixels(template, 0.5, 0.5, np.asarray(template.row_edges)[:-1])
+    return max(_LOWEST_START, float(np.min(corner)) - _START_MARGIN)
 
 
 def _sure_peaks(field, image, start):
     """Refined maxima above the threshold that no brighter one can have made, and which of them to paint."""
     threshold = field.options["snr_min"]
     peaks = positions.refine(image, *start, field.template)
-    enough = np.nan_to_num(peaks.s_max) >= LOWEST_START * threshold
+    enough = np.nan_to_num(peaks.s_max) >= _LOWEST_START * threshold
     peaks = take(peaks, np.flatnonzero(enough & positions.distinct(*peaks[:3])))
     bright, faint, load = _loads(peaks, field.template, threshold)
     most = np.zeros(len(peaks.y))
@@ -256,15 +283,17 @@ def _largest_shift(field, peaks):
 
 
 def _repaint(field, scene, peaks, painted):
-    """Scene without the painted peaks, from an earlier one: only what has changed is painted."""
+    """Scene without the painted peaks, from an earlier one that is overwritten: only what has changed is painted."""
     wanted = np.stack(peaks[:3])[:, painted]
     known, still = _same(scene.sources, wanted), _same(wanted, scene.sources)
     sources = np.concatenate([scene.sources[:, still], wanted[:, ~known]], axis=1)
     changed = np.concatenate([wanted[:, ~known], scene.sources[:, ~still] * [[1], [1], [-1]]], axis=1)
     if not changed.size:
         return scene
-    model = subtraction.paint(field.s.shape, *changed, field.template, tolerance=_PAINT_TOLERANCE)
-    return _Scene(sources, np.subtract(scene.residual, model, out=model))
+    residual = field.s.copy() if scene.residual is field.s else scene.residual
+    y, x, height = changed
+    subtraction.paint_onto(residual, y, x, -height, field.template, tolerance=_PAINT_TOLERANCE)
+    return _Scene(sources, residual)
 
 
 def _same(present, wanted):
@@ -280,8 +309,7 @@ def _same(present, wanted):
 def _apart(field, y, x, height, radius_fwhm):
     """Which positions are not within the radius of a higher one that is kept itself."""
     ra, dec = geometry.pix2sky(field.skymap.wcs, y, x)
-    i, j, _ = crossmatch.match(ra, dec, ra, dec, _radius_arcsec(field, y, radius_fwhm))
-    return positions.keep_highest(height, i[i != j], j[i != j])
+    return positions.keep_highest(height, *crossmatch.close_pairs(ra, dec, _radius_arcsec(field, y, radius_fwhm)))
 
 
 def _is_away(field, y, x, known):

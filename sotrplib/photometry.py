@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from sotrplib import geometry, masks, positions, tables
+from sotrplib import geometry, masks, positions, stamps, tables
 from sotrplib import pointing as pointings
 from sotrplib import template as templates
 from sotrplib.blends import solve_blends
@@ -96,7 +96,7 @@ def forced_photometry(skymap, catalog, pointing, options):
     flags = _state_flags(skymap, y, x)
     columns = _flux_columns(catalog, solved, (flags & _UNUSABLE) == 0)
     columns["time_unix_s"] = read_time(skymap, y, x)
-    bad = ((skymap.mask & _MASKED) != 0) | ~(skymap.kappa > 0)
+    bad = masks.unusable(skymap.mask, skymap.kappa, _MASKED)
     columns["edge_distance_arcmin"] = masks.distance_to_bad_arcmin(bad, skymap.wcs, y, x)
     chosen = np.flatnonzero((columns["snr"] >= options["offset_snr_min"]) & ~solved.merged)
     columns |= _offset_columns(skymap, expected, solved.flux * np.sqrt(kappa), chosen, options["offset_max_arcmin"])
@@ -237,7 +237,7 @@ def cutouts(skymap, ra_deg, dec_deg, size_arcmin, *, pointing=None):
     position[:, ~np.isfinite(position).all(axis=0)] = np.nan
     far = -4.0 * (half + 1)
     centre = np.rint(np.clip(np.where(np.isfinite(position), position, far), far, 1e9)).astype(int)
-    rho, kappa = (_windows(image, *centre, half) for image in (skymap.rho, skymap.kappa))
+    rho, kappa = (stamps.around(image, *centre, half) for image in (skymap.rho, skymap.kappa))
     images = np.full((len(rho), 2, 2 * half + 1, 2 * half + 1), np.nan, "f4")
     np.divide(rho, kappa, out=images[:, 0], where=kappa > 0)
     np.divide(rho, np.sqrt(np.where(kappa > 0, kappa, 1)), out=images[:, 1], where=kappa > 0)
@@ -255,15 +255,6 @@ def cutout_arrays(skymap, table, size_arcmin, *, pointing=None):
         "cutouts/snr": (images[:, 1], {"unit": "1", "description": "[source, row, column]"}),
         "cutouts/offset": (offsets, where),
     }
-
-
-def _windows(image, row, column, half):
-    """Squares (n, k, k) of an image around pixels, 0 off the image."""
-    axis = np.arange(-half, half + 1)
-    rows, columns = row[:, None] + axis, column[:, None] + axis
-    on_image = [(index >= 0) & (index < n) for index, n in zip((rows, columns), image.shape, strict=True)]
-    rows, columns = (np.clip(index, 0, n - 1) for index, n in zip((rows, columns), image.shape, strict=True))
-    return image[rows[:, :, None], columns[:, None, :]] * (on_image[0][:, :, None] & on_image[1][:, None, :])
 
 
 def _on_map(skymap, catalog, pointing, flux_min_mjy):
@@ -332,30 +323,30 @@ def _refine_alone(skymap, expected, height, chosen, max_shift_arcmin):
 def _refine_stamps(skymap, expected, height, chosen, size):
     """Positions of sources in the order of their rows: their stamps are put below each other in one image."""
     half, max_shift = size
-    stamps, row, column = _stamps(skymap, expected, height, chosen, half)
+    images, row, column = _stamps(skymap, expected, height, chosen, half)
     bands, first = np.unique(templates.band_of(skymap.template, expected.y[chosen]), return_index=True)
     edges = np.append(first, len(chosen)) * (2 * half + 1)
     template = templates.select_bands(skymap.template, bands, edges)
     below, aside = np.arange(len(chosen)) * (2 * half + 1) + half - row, half - column
     start = expected.y[chosen] + below, expected.x[chosen] + aside
-    found = positions.refine(stamps.reshape(-1, 2 * half + 1), *start, template, max_shift_pix=max_shift)
+    found = positions.refine(images.reshape(-1, 2 * half + 1), *start, template, max_shift_pix=max_shift)
     return found._replace(y=found.y - below, x=found.x - aside)
 
 
 def _stamps(skymap, expected, height, chosen, half):
     """s around the chosen sources without the other sources, (n, k, k), and the middle pixel of each stamp."""
     row, column = np.rint(expected.y[chosen]).astype(int), np.rint(expected.x[chosen]).astype(int)
-    rho, kappa = (_windows(image, row, column, half) for image in (skymap.rho, skymap.kappa))
+    rho, kappa = (stamps.around(image, row, column, half) for image in (skymap.rho, skymap.kappa))
     depth = np.sqrt(np.maximum(kappa, 0), dtype="f8")
-    stamps = np.divide(rho, depth, out=np.full(rho.shape, np.nan), where=depth > 0)
+    images = np.divide(rho, depth, out=np.full(rho.shape, np.nan), where=depth > 0)
     stamp, other = _neighbours(expected, height, chosen, np.sqrt(2) * half, templates.envelope(skymap.template))
     for start in range(0, len(stamp), _STAMPS_AT_ONCE):
         i, j = stamp[start : start + _STAMPS_AT_ONCE], other[start : start + _STAMPS_AT_ONCE]
         fy, fx = expected.y[j] - row[i], expected.x[j] - column[i]
         models = templates.patches(skymap.template, fy, fx, expected.y[j], half) * height[j][:, None, None]
         for index, model in zip(i.tolist(), models, strict=True):
-            stamps[index] -= model
-    return stamps, row, column
+            images[index] -= model
+    return images, row, column
 
 
 def _neighbours(expected, height, chosen, half_diagonal, envelope):
@@ -379,20 +370,8 @@ def _place_flags(skymap, y, x, columns, near_edge_arcmin):
     hole = np.zeros(len(y), bool)
     near = np.flatnonzero(distance < width)
     if len(near):
-        hole[near] = _unobserved_within(skymap, y[near], x[near], width[near])
+        hole[near] = masks.unobserved_within(skymap.kappa, skymap.wcs, y[near], x[near], width[near])
     return _where(distance < near_edge_arcmin, "NEAR_EDGE") | _where(hole, "NEAR_HOLE")
-
-
-def _unobserved_within(skymap, y, x, radius_arcmin):
-    """Whether a pixel without data, or one off the map, lies within a radius (n,) of each position."""
-    row, column = np.rint(y).astype(int), np.rint(x).astype(int)
-    dy = skymap.template.step_arcmin[templates.band_of(skymap.template, y), 0]
-    dx = templates.pixel_width_arcmin(skymap.template, y)
-    half = int(np.ceil(np.max(radius_arcmin / np.minimum(dy, dx))))
-    axis = np.arange(-half, half + 1)
-    across = (axis + (row - y)[:, None]) * dy[:, None], (axis + (column - x)[:, None]) * dx[:, None]
-    inside = np.hypot(across[0][:, :, None], across[1][:, None, :]) < radius_arcmin[:, None, None]
-    return (inside & ~(_windows(skymap.kappa, row, column, half) > 0)).any(axis=(1, 2))
 
 
 def _result_flags(columns, solved):

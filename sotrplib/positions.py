@@ -12,6 +12,7 @@ import numpy as np
 from sotrplib import geometry
 from sotrplib import template as templates
 
+_BLOCK_ROWS = 64  # few enough to stay in the cache
 _LAST_STEP_PIX = 0.03  # after a step this short the error is some 1e-4 pixels
 _LONGEST_STEP_PIX = 1.0
 _AROUND = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
@@ -32,7 +33,7 @@ class Refined(NamedTuple):
     converged: np.ndarray
 
 
-def local_maxima(image, threshold, good=None):
+def local_maxima(image, threshold, mask=None):
     """Pixels above a threshold that no pixel of the 3 x 3 around them exceeds.
 
     Parameters
@@ -40,8 +41,8 @@ def local_maxima(image, threshold, good=None):
     image : array (ny, nx)
         NaN counts as lower than anything.
     threshold : float
-    good : array (ny, nx) bool, optional
-        Pixels at which a maximum may lie, default all; the others may still exceed it.
+    mask : array (ny, nx), optional
+        0 where a maximum may lie, default everywhere; the other pixels may still exceed it.
 
     Returns
     -------
@@ -49,19 +50,27 @@ def local_maxima(image, threshold, good=None):
         In the order of the pixels. Of equal neighbours the first counts.
     """
     ny, nx = image.shape
+    found = [_block_maxima(image, slice(row, row + _BLOCK_ROWS), threshold) for row in range(0, ny, _BLOCK_ROWS)]
+    index = np.concatenate(found) if found else np.zeros(0, int)
+    return np.divmod(index if mask is None else index[mask.ravel().take(index) == 0], nx)
+
+
+def _block_maxima(image, rows, threshold):
+    """Index into the whole image of the maxima in some of its rows."""
+    ny, nx = image.shape
     with np.errstate(invalid="ignore"):
-        index = np.flatnonzero(image > threshold)
-    y, x = np.divmod(index, nx)
-    border = (y == 0) | (y == ny - 1) | (x == 0) | (x == nx - 1)
-    values, inside, border = image.ravel(), np.compress(~border, index), np.compress(border, index)
+        index = np.flatnonzero(image[rows] > threshold) + rows.start * nx
+    column, values = index % nx, image.ravel()
+    on_border = (index < nx) | (index >= (ny - 1) * nx) | (column == 0) | (column == nx - 1)
+    inside, border = index[~on_border], index[on_border]
+    here = values.take(inside)
     for step in _AROUND:
-        lower = _is_lower(values.take(inside), values.take(inside + (step[0] * nx + step[1])), step)
-        inside = np.compress(~lower, inside)
+        keep = np.flatnonzero(~_is_lower(here, values.take(inside + (step[0] * nx + step[1])), step))
+        inside, here = inside.take(keep), here.take(keep)
+    for step in _AROUND if border.size else ():
         y, x = np.divmod(border, nx)
-        lower = _is_lower(values.take(border), _pixel_or_nan(image, y + step[0], x + step[1]), step)
-        border = np.compress(~lower, border)
-    index = np.sort(np.concatenate([inside, border]))
-    return np.divmod(index if good is None else index[good.ravel().take(index)], nx)
+        border = border[~_is_lower(values.take(border), _pixel_or_nan(image, y + step[0], x + step[1]), step)]
+    return np.sort(np.concatenate([inside, border])) if border.size else inside
 
 
 def _is_lower(here, there, step):
@@ -99,7 +108,7 @@ def refine(s_image, y, x, template, *, max_shift_pix=2.0, n_iter=12):
     converged, damping = np.zeros(start.shape[1], bool), np.ones(start.shape[1])
     active = np.flatnonzero(np.isfinite(values[0]))
     for _ in range(n_iter):
-        step = _newton_step(values[:, active], curvature[active])
+        step = newton_step(values[:, active], curvature[active])
         small = np.hypot(*step) < _LAST_STEP_PIX
         last = active[small]
         converged[last] = True
@@ -165,8 +174,12 @@ def reach_pix(template, limit):
     return float(np.count_nonzero(templates.envelope(template) > limit))
 
 
-def _newton_step(values, curvature):
-    """Step (2, n) to the maximum of the local parabola, at most ``_LONGEST_STEP_PIX`` long."""
+def newton_step(values, curvature):
+    """Step (2, n) to the maximum of the local parabola, at most ``_LONGEST_STEP_PIX`` long.
+
+    ``values`` (6, n) are height, dy, dx, dyy, dyx and dxx; where they are not those of a peak, ``curvature`` (n, 2, 2)
+    of the template is taken.
+    """
     height, gy, gx, yy, yx, xx = values
     floor = np.maximum(height, 1) * _FLATTEST
     trace, det = yy + xx, yy * xx - yx**2

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from sotrplib import positions
+from sotrplib import positions, stamps
 from sotrplib import template as templates
 
 RADIUS_FWHM = 1.5
@@ -103,7 +103,7 @@ def measure_islands(image, peaks, template, *, subtracted):
         index, half = np.flatnonzero(bands == band), stamp_half(template, band)
         for part in np.array_split(index, max(1, -(-len(index) // _BLOCK))):
             own = _own_stamps(image, (y[part], x[part], height[part]), template, half, subtracted[part])
-            pair = [_island_moments(stamps, height[part]) for stamps in (own.source, own.source - own.residual)]
+            pair = [_island_moments(image, height[part]) for image in (own.source, own.source - own.residual)]
             shape[:, part] = moments_against(*pair)
     return Islands(*shape)
 
@@ -122,7 +122,7 @@ def _island_moments(sources, height):
     The covariance of photutils' SourceCatalog, which a test compares; importing it would take several times as long as
     a whole search. Islands thinner than a pixel are widened by the variance of a pixel, 1/12, as there.
     """
-    labels = _labels_above_half(sources, height)
+    labels = _label_stamps(_above_half(sources, height))
     middle = sources.shape[1] // 2
     own = (labels == labels[:, middle, middle][:, None, None]) & (labels > 0)
     weight = np.where(own, sources, 0)
@@ -158,30 +158,33 @@ def stamp_half(template, band):
     return max(min(half, templates.half_size(template)), 1)
 
 
-def stamps(image, y, x, half):
-    """Pixels (n, 2 half + 1, 2 half + 1) around the pixel nearest to each position, NaN off the image."""
-    axis = np.arange(-half, half + 1)
-    rows = np.rint(y).astype(int)[:, None] + axis
-    columns = np.rint(x).astype(int)[:, None] + axis
-    ny, nx = image.shape
-    pixels = image[np.clip(rows, 0, ny - 1)[:, :, None], np.clip(columns, 0, nx - 1)[:, None, :]]
-    off = ((rows < 0) | (rows >= ny))[:, :, None] | ((columns < 0) | (columns >= nx))[:, None, :]
-    return np.where(off, np.nan, pixels)
-
-
 def count_above_half(sources, height):
     """Connected pixels above half of ``height`` around the middle of each stamp (n, k, k)."""
-    labels = _labels_above_half(sources, height)
-    sizes = np.bincount(labels.ravel())
-    sizes[:1] = 0
-    middle = sources.shape[1] // 2
+    middle, above = sources.shape[1] // 2, _above_half(sources, height)
+    inner = slice(middle - middle // 2, middle + middle // 2 + 1)
+    border = above[:, inner, inner].copy()
+    border[:, 1:-1, 1:-1] = False
+    crosses = border.any(axis=(1, 2))
+    counts = _count_connected(above[:, inner, inner])
+    counts[crosses] = _count_connected(above[crosses])
+    return counts
+
+
+def _count_connected(above):
+    """Number of pixels of each stamp (n, k, k) bool connected to the one in its middle."""
+    labels, middle = _label_stamps(above), above.shape[1] // 2
+    sizes = np.bincount(labels.ravel(), minlength=1)
+    sizes[0] = 0
     return sizes[labels[:, middle, middle]]
 
 
-def _labels_above_half(sources, height):
-    """Labels of the connected pixels above half of ``height`` in each stamp (n, k, k), 0 below it."""
+def _above_half(sources, height):
     with np.errstate(invalid="ignore"):
-        above = sources > 0.5 * height[:, None, None]
+        return sources > (0.5 * height[:, None, None]).astype(sources.dtype)
+
+
+def _label_stamps(above):
+    """Labels of the connected pixels in each stamp (n, k, k) bool, 0 elsewhere."""
     in_plane = np.zeros((3, 3, 3), int)
     in_plane[1] = 1
     return ndimage.label(above, in_plane)[0]
@@ -195,10 +198,13 @@ class _Stamps(NamedTuple):
 def _own_stamps(image, place, template, half, subtracted):
     """Stamps of each source (y, x, height) alone, and of what is left without it."""
     y, x, height = place
-    pixels = stamps(image, y, x, half)
-    model = templates.patches(template, y - np.rint(y), x - np.rint(x), y, half) * height[:, None, None]
-    taken = subtracted[:, None, None]
-    return _Stamps(np.where(taken, pixels, pixels - model), np.where(taken, pixels + model, pixels))
+    pixels = stamps.around(image, y, x, half, outside=np.nan)
+    model = templates.patches(template, y - np.rint(y), x - np.rint(x), y, half)
+    model = np.multiply(model, height[:, None, None], dtype=pixels.dtype, casting="same_kind")
+    with_it, without = pixels.copy(), pixels
+    with_it[subtracted] += model[subtracted]
+    without[~subtracted] -= model[~subtracted]
+    return _Stamps(without, with_it)
 
 
 def _curvature_shape(image, peaks, template, subtracted):

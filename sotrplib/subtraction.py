@@ -29,35 +29,42 @@ def paint(shape, y, x, amplitude, template, *, tolerance=0.0, filtered=True):
     array (ny, nx) float32
     """
     model = np.zeros(shape, "f4")
+    paint_onto(model, y, x, amplitude, template, tolerance=tolerance, filtered=filtered)
+    return model
+
+
+def paint_onto(image, y, x, amplitude, template, *, tolerance=0.0, filtered=True):
+    """Add copies of the template to ``image`` (ny, nx) float32 itself; the others as for :func:`paint`."""
     y, x, amplitude = (np.asarray(values, float) for values in (y, x, amplitude))
-    half = _extents(template, amplitude, tolerance)
+    half = extents(template, amplitude, tolerance)
     with np.errstate(invalid="ignore"):
-        near = [(p > -0.5 - half) & (p < n - 0.5 + half) for p, n in zip((y, x), shape, strict=True)]
+        near = [(p > -0.5 - half) & (p < n - 0.5 + half) for p, n in zip((y, x), image.shape, strict=True)]
     painted = near[0] & near[1] & np.isfinite(amplitude) & (amplitude != 0)
     for size in np.unique(half[painted]):
         index = np.flatnonzero(painted & (half == size))
         for part in np.array_split(index, -(-len(index) * (2 * size + 1) ** 2 // _BLOCK_PIXELS)):
-            _add_patches(model, y[part], x[part], amplitude[part], template, (int(size), filtered))
-    return model
+            _add_patches(image, y[part], x[part], amplitude[part], template, (int(size), filtered))
 
 
-def _extents(template, amplitude, tolerance):
-    """Half size of the square in which each copy is painted."""
+def extents(template, amplitude, tolerance):
+    """Half size in pixels of the square in which each copy of that amplitude is painted, (n,)."""
     full = templates.half_size(template) + 1
     with np.errstate(invalid="ignore"):
         wanted = np.count_nonzero(np.abs(amplitude)[:, None] * templates.envelope(template) > tolerance, axis=1)
     return np.clip(-(-wanted // _HALF_STEP) * _HALF_STEP, 1, full)
 
 
-def _add_patches(model, y, x, amplitude, template, patch):
-    half, filtered = patch
+def _add_patches(image, y, x, amplitude, template, patch):
+    (half, filtered), (ny, nx) = patch, image.shape
     row, column = np.rint(y).astype(int), np.rint(x).astype(int)
     stamps = templates.patches(template, y - row, x - column, y, half, filtered=filtered)
-    stamps = (stamps * amplitude[:, None, None]).astype("f4")
+    stamps = np.multiply(stamps, amplitude[:, None, None], dtype="f4", casting="same_kind")
+    size = 2 * half + 1
     for stamp, i, j in zip(stamps, (row - half).tolist(), (column - half).tolist(), strict=True):
-        low_i, low_j = max(i, 0), max(j, 0)
-        target = model[low_i : i + len(stamp), low_j : j + len(stamp)]
-        target += stamp[low_i - i :, low_j - j :][: target.shape[0], : target.shape[1]]
+        if i < 0 or j < 0 or i + size > ny or j + size > nx:
+            stamp = stamp[max(-i, 0) : ny - i, max(-j, 0) : nx - j]
+        target = image[max(i, 0) : i + size, max(j, 0) : j + size]
+        target += stamp
 
 
 def model_rho(shape, y, x, flux, kappa, template, *, tolerance=0.01):

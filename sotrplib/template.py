@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sotrplib import autocorrelation
+from sotrplib import autocorrelation, stamps
 from sotrplib.interpolation import N_SUB, Table, continue_samples, decompose, look_up, wiener_weights
 
 N_TAPS = 8
+_FAR = 1e6  # pixels, for positions that are not known
 _FACTOR_TAPS = 48
 _HOLE_RIDGE = 1e-7
 _LOSS_IGNORED = 1e-4
@@ -329,27 +330,14 @@ def sample(image, y, x, template, derivatives=0):
         The value; with derivatives (value, dy, dx) or (value, dy, dx, dyy, dyx, dxx), per pixel and per pixel
         squared. NaN where the nearest pixel is off the image or NaN.
     """
-    taps, inside = _gather([np.asarray(image)], y, x)
-    return interpolate(np.where(inside, taps[0], np.nan), y, x, template, derivatives)
+    return interpolate(_taps(np.asarray(image), y, x, np.nan), y, x, template, derivatives)
 
 
-def _gather(images, y, x):
-    """The 8 x 8 pixels (n, 8, 8) around each position of images of one shape, and whether they are on the image."""
-    shape = images[0].shape
-    (rows, row_inside), (columns, column_inside) = (_tap_indices(n, p) for n, p in zip(shape, (y, x), strict=True))
-    index = rows[:, :, None], columns[:, None, :]
-    flat = index[0] * shape[1] + index[1]
-    taps = [image.take(flat) if image.flags.c_contiguous else image[index] for image in images]
-    return taps, row_inside[:, :, None] & column_inside[:, None, :]
-
-
-def _tap_indices(size, position):
-    """Indices (n, 8) of the pixels around positions on an axis, moved onto it, and whether they were on it."""
-    far = 2 * N_TAPS
-    position = np.clip(np.where(np.isfinite(position), position, -far), -far, size + far)
-    wanted = np.floor(position).astype(int)[:, None] + np.arange(1 - N_TAPS // 2, 1 + N_TAPS // 2)
-    index = np.clip(wanted, 0, size - 1)
-    return index, index == wanted
+def _taps(image, y, x, outside):
+    """The 8 x 8 pixels (n, 8, 8) around each position, ``outside`` where they are off the image."""
+    row, column = (np.clip(np.where(np.isfinite(p), p, -_FAR), -_FAR, _FAR) for p in (y, x))
+    first = (np.floor(p).astype(int) + 1 - N_TAPS // 2 for p in (row, column))
+    return stamps.cut(image, *first, N_TAPS, outside=outside)
 
 
 def interpolate(taps, y, x, template, derivatives=0):
@@ -403,8 +391,8 @@ def read_at(rho, kappa, y, x, template):
     f150 and longer waves, 4e-3 at f280 with pixels of 0.5', more beside holes); the flux is divided by r and
     kappa multiplied by it, which keeps the one unbiased and the other true.
     """
-    (rho_taps, kappa_taps), inside = _gather([rho, kappa], y, x)
-    observed = inside & (kappa_taps > 0)
+    rho_taps, kappa_taps = (_taps(image, y, x, 0) for image in (rho, kappa))
+    observed = kappa_taps > 0
     depth = np.sqrt(np.where(observed, kappa_taps, 0))
     s = interpolate(np.divide(rho_taps, depth, out=np.full(depth.shape, np.nan, "f4"), where=observed), y, x, template)
     response = _own_response(template, observed, y, x)
@@ -428,8 +416,8 @@ def tap_weights(template, row, position, axis):
 
 def read_kappa(kappa, y, x):
     """kappa between its pixels, array (n,): linear in its root over observed pixels, NaN as for :func:`read_at`."""
-    (taps,), inside = _gather([kappa], y, x)
-    depth = np.sqrt(np.where(inside & (taps > 0), taps, 0))
+    taps = _taps(kappa, y, x, 0)
+    depth = np.sqrt(np.where(taps > 0, taps, 0))
     return np.where(_nearest_valid(depth > 0, y, x), _linear(depth, y, x) ** 2, np.nan)
 
 

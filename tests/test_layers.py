@@ -15,6 +15,7 @@ FLOORS = [
     [
         "crossmatch",
         "outlines",
+        "stamps",
         "beams",
         "interpolation",
         "inpainting",

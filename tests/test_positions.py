@@ -108,7 +108,7 @@ def test_a_bad_pixel_hides_a_maximum_but_not_its_height():
     image[2, 2], image[2, 3] = 9.0, 8.0
     good = np.ones((6, 6), bool)
     good[2, 2] = False
-    assert not len(positions.local_maxima(image, 1.0, good)[0])
+    assert not len(positions.local_maxima(image, 1.0, ~good)[0])
 
 
 def test_distinct_keeps_the_highest_of_a_chain():

@@ -1,0 +1,42 @@
+"""Stamps: the small squares of pixels around positions on an image."""
+
+import numpy as np
+
+
+def cut(image, row, column, size, *, outside=0):
+    """Squares of an image.
+
+    Parameters
+    ----------
+    image : array (ny, nx)
+    row, column : array (n,) int
+        First row and column of each square; they may lie off the image.
+    size : int
+        Pixels along a side.
+    outside : number, default 0
+        What stands for pixels off the image.
+
+    Returns
+    -------
+    array (n, size, size)
+        Of the type of the image.
+    """
+    ny, nx = image.shape
+    inside = (row >= 0) & (row <= ny - size) & (column >= 0) & (column <= nx - size)
+    if inside.all() and len(row):
+        return np.lib.stride_tricks.sliding_window_view(image, (size, size))[row, column]
+    result = np.full((len(row), size, size), outside, image.dtype)
+    if inside.any():
+        whole = np.flatnonzero(inside)
+        result[whole] = cut(image, row[whole], column[whole], size)
+    for k in np.flatnonzero(~inside):
+        y, x = np.clip([row[k], row[k] + size], 0, ny), np.clip([column[k], column[k] + size], 0, nx)
+        place = result[k, y[0] - row[k] : y[1] - row[k], x[0] - column[k] : x[1] - column[k]]
+        place[...] = image[y[0] : y[1], x[0] : x[1]]
+    return result
+
+
+def around(image, y, x, half, *, outside=0):
+    """Squares (n, 2 half + 1, 2 half + 1) around the pixels nearest to positions (n,); see :func:`cut`."""
+    row, column = np.rint(y).astype(int), np.rint(x).astype(int)
+    return cut(image, row - half, column - half, 2 * half + 1, outside=outside)
