@@ -103,7 +103,7 @@ def measure_islands(image, peaks, template, *, subtracted):
         index, half = np.flatnonzero(bands == band), stamp_half(template, band)
         for part in np.array_split(index, max(1, -(-len(index) // _BLOCK))):
             own = _own_stamps(image, (y[part], x[part], height[part]), template, half, subtracted[part])
-            pair = [_island_moments(image, height[part]) for image in (own.source, own.source - own.residual)]
+            pair = [_island_moments(pixels, height[part]) for pixels in (own.source, own.source - own.residual)]
             shape[:, part] = moments_against(*pair)
     return Islands(*shape)
 
