@@ -84,3 +84,21 @@ rule export_catalogs:
         code=code("export_catalogs"),
     script:
         "../scripts/export_catalogs.py"
+
+
+rule export_alerts:
+    input:
+        candidates="results/catalogs/candidates.h5",
+    output:
+        alerts="results/exports/alerts.csv",
+    log:
+        "results/logs/export_alerts.log",
+    benchmark:
+        "results/benchmarks/export_alerts.tsv"
+    conda:
+        "../envs/sotrp.yaml"
+    params:
+        options=config["export_alerts"],
+        code=code("export_alerts"),
+    script:
+        "../scripts/export_alerts.py"

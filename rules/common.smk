@@ -198,6 +198,7 @@ CATALOGS = [
     "results/catalogs/catalog.h5",
     "results/lightcurves/lightcurves.h5",
     "results/run_config.yaml",
+    "results/exports/alerts.csv",
     "results/report.html",
     *EXPORTS,
 ]
