@@ -13,11 +13,12 @@ catalogue flux, which is zero except for a flaring catalogue source.
   with its error. ``p_false_night`` and ``p_false_survey`` say how likely noise alone is to reach it somewhere
   in the sky searched within 12 hours, and in all.
 * *Confirmed*: in the observation of the discovery at least ``min_arrays`` arrays and ``min_bands`` bands
-  have seen and do not contradict it, and ``p_false_night`` is not above ``p_false_night_max``. Two bands of
-  one array are one witness: they share optics and time.
+  have seen and do not contradict it, all maps of an array (or band) taken together, and ``p_false_night`` is not
+  above ``p_false_night_max``. Two bands of one array are one witness: they share optics and time. However many
+  maps an array has, noise makes it a witness with the probability of one Gaussian (a few, for the spectra tried).
 * *artefact*: not confirmed, and contradicted.
-* *new_source*: seen in two observations or more, and constant in every band (chi-square probability at
-  least ``p_constant_min``, with ``calibration_err``); confirmed by ``min_arrays`` over all observations.
+* *new_source*: seen by all other observations together too, and constant in every band (chi-square probability
+  at least ``p_constant_min``, with ``calibration_err``); confirmed by ``min_arrays`` over all observations.
 * *flare*: an event found as the excess of a catalogue source. *moving*: matched with a moving object,
   measured where it was at the time; confirmed by ``min_arrays`` over all observations.
 * *transient*: all else. An event that only one array covered, or that the others were too shallow to
@@ -210,7 +211,10 @@ def _contradicts(excess, err, found, options):
 def _facts(events, rows, options):
     """What all measurements together say of each event: one row an event."""
     n, event = len(events), rows["event"].to_numpy()
-    witness = rows["together"] & rows["seen"] & ~rows["against"]
+    together, indices = rows[rows["together"]], options["spectral_indices"]
+    rest = rows[~rows["together"]]
+    others = significance.combine(rest, rest["event"].to_numpy(), n, indices)[2].max(axis=0)
+    arrays_for, arrays_against, _ = _witnesses(n, together, "array", options)
     combined, n_seen, n_observations = _observation_facts(n, rows, options)
     return pd.DataFrame(
         {
@@ -225,9 +229,12 @@ def _facts(events, rows, options):
             "n_covering": np.bincount(event, minlength=n),
             "n_watching": _distinct(n, rows[rows["together"]], "array"),
             "n_watching_bands": _distinct(n, rows[rows["together"]], "band"),
-            "n_arrays_for": _distinct(n, rows[witness], "array"),
-            "n_arrays_against": _distinct(n, rows[rows["against"]], "array"),
-            "n_witness_bands": _distinct(n, rows[witness], "band"),
+            "n_arrays_for": arrays_for,
+            "n_arrays_against": arrays_against,
+            "n_bands_for": _witnesses(n, together, "band", options)[0],
+            "n_arrays_ever": _witnesses(n, rows, "array", options)[2],
+            "n_bands_ever": _witnesses(n, rows, "band", options)[2],
+            "others_snr": others,
         }
     )
 
@@ -235,6 +242,17 @@ def _facts(events, rows, options):
 def _distinct(n, rows, column):
     pairs = rows[["event", column]].drop_duplicates()
     return np.bincount(pairs["event"], minlength=n)
+
+
+def _witnesses(n, rows, column, options):
+    """How many arrays (or bands), their maps together, see an event without contradiction, contradict it, see it."""
+    group = rows.groupby(["event", column]).ngroup().to_numpy()
+    each = rows.assign(group=group, ratio=1.0).drop_duplicates("group").sort_values("group")
+    indices, event = options["spectral_indices"], each["event"].to_numpy()
+    seen = significance.combine(rows, group, len(each), indices)[2].max(axis=0) >= options["confirm_snr"]
+    flux, err, _ = significance.combine(rows.assign(base_err=0.0), group, len(each), indices)
+    against = _contradicts(flux, err, each, options)
+    return [np.bincount(event[found], minlength=n) for found in (seen & ~against, against, seen)]
 
 
 def _observation_facts(n, rows, options):
@@ -296,9 +314,10 @@ def _constancy(n, rows, options):
 def _classify(events, facts, options):
     """Class and confirmation of each event, beside its facts."""
     kind = events["class"].to_numpy()
-    steady = (kind == "transient") & (facts["n_seen"] >= 2) & (facts["p_constant"] >= options["p_constant_min"])
-    simultaneous = (facts["n_arrays_for"] >= options["min_arrays"]) & (facts["n_witness_bands"] >= options["min_bands"])
-    ever = (facts["n_arrays"] >= options["min_arrays"]) & (facts["n_bands"] >= options["min_bands"])
+    seen_again = facts["others_snr"] >= options["confirm_snr"]
+    steady = (kind == "transient") & seen_again & (facts["p_constant"] >= options["p_constant_min"])
+    simultaneous = (facts["n_arrays_for"] >= options["min_arrays"]) & (facts["n_bands_for"] >= options["min_bands"])
+    ever = (facts["n_arrays_ever"] >= options["min_arrays"]) & (facts["n_bands_ever"] >= options["min_bands"])
     likely = facts["p_false_night"] <= options["p_false_night_max"]
     confirmed = np.where(steady | (kind == "moving"), ever, simultaneous & likely)
     artefact = ~confirmed & ~steady & facts["contradicted"] & (kind != "moving")
@@ -325,7 +344,7 @@ def _verdict(event, options):
         return "contradicted: others should have seen it and did not"
     if event["confirmed"]:
         over_all = event["class"] in ("new_source", "moving")
-        count = event["n_arrays"] if over_all else event["n_arrays_for"]
+        count = event["n_arrays_ever"] if over_all else event["n_arrays_for"]
         return f"confirmed: {count} arrays" + (" over all observations" if over_all else " in one observation")
     if event["n_watching"] < options["min_arrays"]:
         return f"unconfirmed: {_arrays(event['n_watching'])} covered it"

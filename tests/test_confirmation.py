@@ -380,3 +380,29 @@ def test_artefacts_of_one_tube_are_never_confirmed(rng, tubes):
     found, _ = confirmation.confirm(events, measure, maps, OPTIONS)
     assert found["confirmed"].mean() < 0.01
     assert (found["class"][level > 8] == "artefact").mean() > 0.95
+
+
+def test_many_maps_do_not_confirm_noise(rng):
+    """Of 1000 false alarms of 5 sigma with 300 maps of noise around them 1 % at most are confirmed, as what ever."""
+    maps, n = night_maps(100), 1000
+    events = found_in(maps, n=n).assign(snr=5.0, flux_mjy=50.0)
+
+    def measure(map_id, targets):
+        flux = np.full(n, 50.0) if map_id == maps["map_id"][0] else rng.normal(0, 10, n)
+        frame = dict.fromkeys(tables.column_names("forced"), np.zeros(n))
+        frame |= {"source_id": "", "source_name": "", "flux_mjy": flux, "flux_err_mjy": 10.0, "snr": flux / 10}
+        return tables.make("forced", frame | {"time_unix_s": np.nan, "flags": 0})
+
+    found, _ = confirmation.confirm(events, measure, maps, OPTIONS)
+    assert found["confirmed"].mean() < 0.01 and (found["class"] == "new_source").mean() < 0.01
+    assert found["n_maps"].max() > 1
+
+
+def test_witness_is_an_array_with_all_its_bands(rng):
+    """2.5 sigma in each of two bands of another array make it a witness, 2.5 and -2.5 do not."""
+    maps = night_maps(1, tubes=("i1_f090", "i3_f090", "i3_f150"))
+    event = found_in(maps).assign(snr=6.0, flux_mjy=60.0)
+    flux = {"i1_f090": 60.0, "i3_f090": 25.0, "i3_f150": 25.0}
+    assert judge(maps, lambda row: flux[f"{row['array']}_{row['band']}"], event=event)["confirmed"]
+    flux["i3_f150"] = -25.0
+    assert not judge(maps, lambda row: flux[f"{row['array']}_{row['band']}"], event=event)["confirmed"]
