@@ -2,7 +2,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help env demo test bench report lint format lock clean
+.PHONY: help env demo test test-faults bench bench-dag report lint format lock clean
 
 # The first Python >= 3.11 on PATH that starts and can make an environment; or `make env PYTHON=...`.
 PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do type -aP $$name; done | while read -r path; do \
@@ -20,7 +20,7 @@ export OMP_NUM_THREADS ?= 2
 export UV_SYSTEM_CERTS ?= true
 
 help: ## this list
-	awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: .venv/installed ## the environment .venv, from requirements.lock (uv where present, else pip)
 
@@ -41,6 +41,9 @@ test: lint ## lint, then all tests
 
 bench: env ## measure accuracy and speed against the checked-in expectations
 	$(RUN) tests/benchmarks/run.py
+
+bench-dag: env ## time and memory of a dry run of 100 to 10,000 maps beside the engine's own floor
+	$(RUN) tests/benchmarks/dag.py
 
 report: env ## bring the HTML report of the results up to date
 	$(RUN) -m snakemake --cores all report

@@ -1,5 +1,6 @@
 # Everything in Python that the rules need: the checked configuration, the list of maps, input functions, targets.
 
+import gc
 import os
 from functools import cache
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from sotrplib import beams, configuration, mapgroups, mapindex, provenance
 
 DIGESTS = ".snakemake/sotrp/digests"
+gc.set_threshold(50_000)  # the engine's objects live to its end: looking for garbage was a fifth of a large dry run
 # Scripts import the library beside this workflow, whatever else is installed; an installed workflow is inside its library.
 BESIDE = Path(workflow.basedir, "sotrplib").is_dir()
 os.environ.update(PYTHONPATH=workflow.basedir if BESIDE else str(provenance.package_folder().parent))

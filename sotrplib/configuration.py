@@ -8,6 +8,8 @@ import re
 
 import yaml
 
+_SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # plain values only; the one in C is ten times as fast
+
 
 class ConfigError(ValueError):
     """A configuration that does not fit its schema: names the key, what was found and what was expected."""
@@ -16,7 +18,7 @@ class ConfigError(ValueError):
 def read_yaml(path):
     """Content of a YAML file as plain Python values; an empty file is an empty dict."""
     with open(path) as file:
-        return yaml.safe_load(file) or {}
+        return yaml.load(file, Loader=_SAFE) or {}
 
 
 def read_config(path):
