@@ -18,7 +18,15 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 CODE = ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "sotrplib")
 STAGES = ("preprocess_map", "fit_pointing", "forced_photometry", "find_sources", "sift_candidates")
-MERGES = {"confirm_candidates", "merge_catalogs", "build_lightcurves", "export_catalogs", "report", "dump_config"}
+MERGES = {
+    "confirm_candidates",
+    "export_alerts",
+    "merge_catalogs",
+    "build_lightcurves",
+    "export_catalogs",
+    "report",
+    "dump_config",
+}
 MERGES |= {"check_maps"}
 FIRST, SECOND, THIRD = "solat_i1_f090_1760100000", "solat_i3_f090_1760100600", "solat_i1_f090_1760186400"
 KINDS = {"map_path": "map.fits", "weight_path": "ivar.fits", "time_path": "time.fits", "info_path": "info.hdf"}
