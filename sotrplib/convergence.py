@@ -145,12 +145,15 @@ def _filter_without(grid, beam_ell, sources, options):
 
 
 class Zone(NamedTuple):
-    """Rows over which the noise is measured: their bands, pixel size, and the taper of the observed pixels."""
+    """Rows over which the noise is measured: their bands, pixel size, and the taper of the observed pixels.
+
+    The taper is None where the noise is not measured.
+    """
 
     rows: slice
     n_bands: int
     step_rad: tuple
-    taper: np.ndarray
+    taper: np.ndarray | None
 
 
 def plan_zones(observed, pixels, bands, options):
@@ -161,7 +164,9 @@ def plan_zones(observed, pixels, bands, options):
     for part in np.array_split(np.arange(len(bands)), count):
         rows, step = slice(bands[part[0]].start, bands[part[-1]].stop), bands[part[len(part) // 2]].step_rad
         width = np.radians(options["noise_taper_arcmin"] / 60) / step[0]
-        zones.append(Zone(rows, len(part), step, masks.taper(observed[rows], width, aspect=step[1] / step[0])))
+        aspect, measured = step[1] / step[0], options["noise_model"] == "measured"
+        taper = masks.taper(observed[rows], width, aspect=aspect) if measured else None
+        zones.append(Zone(rows, len(part), step, taper))
     return zones
 
 

@@ -82,7 +82,8 @@ def _islands(field, options):
     """Peak pixels (y, x) of the deblended islands and the second moments (n, 2, 2) of their pixels, [yy, yx, xx]."""
     from photutils.segmentation import SourceCatalog, deblend_sources, detect_sources
 
-    image = np.where(field.skymap.mask == 0, np.nan_to_num(field.s), 0)
+    s = peaks.significance(field.rho, field.skymap.kappa)
+    image = np.where(field.skymap.mask == 0, np.nan_to_num(s), 0)
     lowest = peaks.lowest_start(field.template) * options["snr_min"]
     n_pixels = options["segment_n_pixels"]
     with warnings.catch_warnings():
@@ -136,7 +137,7 @@ def _measure(field, found):
     what = found.residual, found.peaks, skymap.template
     shape = shapes.measure(*what, subtracted=found.painted, template_err=error)
     islands = shapes.measure_islands(*what, subtracted=found.painted)
-    edge = masks.distance_to_bad_arcmin(skymap.mask > 0, skymap.wcs, *found.peaks[:2])
+    edge = masks.distance_to_bad_arcmin(skymap.mask, skymap.wcs, *found.peaks[:2])
     return shape._asdict() | islands._asdict() | {"edge_distance_arcmin": edge}
 
 

@@ -93,9 +93,12 @@ def read_rows(field, rows):
     return field.values[low] * (1 - share) + field.values[np.minimum(low + 1, last)] * share
 
 
-def apply(rho, kappa, field):
-    """Divide rho and kappa by the square of the local rms: flux unchanged, error times rms. Returns new arrays."""
-    results = np.empty_like(rho), np.empty_like(kappa)
+def apply(rho, kappa, field, *, out=None):
+    """Divide rho and kappa by the square of the local rms: flux unchanged, error times rms.
+
+    Returns new arrays, or the two of ``out``, which may be rho and kappa themselves.
+    """
+    results = out or (np.empty_like(rho), np.empty_like(kappa))
     for rows in _blocks(len(rho), _ROWS_AT_ONCE):
         squared = np.square(read_rows(field, np.arange(rows.start, rows.stop)))
         for result, values in zip(results, (rho, kappa), strict=True):

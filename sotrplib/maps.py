@@ -102,17 +102,28 @@ class SkyMap:
 
 def flux(skymap):
     """Flux rho / kappa in mJy, shape (ny, nx); NaN where unobserved."""
-    return _divide(skymap.rho, skymap.kappa, skymap.kappa > 0)
+    return _by_rows(lambda rho, kappa: rho / kappa, skymap)
 
 
 def flux_err(skymap):
     """One-sigma error of the flux, kappa^-1/2, in mJy; NaN where unobserved."""
-    return _divide(np.float32(1), np.sqrt(np.maximum(skymap.kappa, 0)), skymap.kappa > 0)
+    return _by_rows(lambda rho, kappa: 1 / np.sqrt(kappa), skymap)
 
 
 def snr(skymap):
     """Signal to noise ratio rho / kappa^1/2; NaN where unobserved."""
-    return _divide(skymap.rho, np.sqrt(np.maximum(skymap.kappa, 0)), skymap.kappa > 0)
+    return _by_rows(lambda rho, kappa: rho / np.sqrt(kappa), skymap)
+
+
+def _by_rows(function, skymap):
+    """A function of rho and kappa, float32, NaN where kappa is not positive; some rows at a time, for the cache."""
+    result = np.empty(skymap.rho.shape, np.float32)
+    for start in range(0, len(result), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            result[rows] = function(skymap.rho[rows], skymap.kappa[rows])
+        result[rows][~(skymap.kappa[rows] > 0)] = np.nan
+    return result
 
 
 def read_map(row, band, *, box=None, margin_arcmin=60.0):
@@ -262,7 +273,9 @@ def read_time_map(path, wcs, map_path):
 
 def read_image(path, window):
     """Pixels in ``window`` of the first image of a FITS file, first plane of a stack, native byte order."""
-    data = _with_image(path, lambda hdu: np.array(hdu.section[(0,) * (len(hdu.shape) - 2) + tuple(window)]))
+    data = _with_image(path, lambda hdu: np.ascontiguousarray(hdu.section[(0,) * (len(hdu.shape) - 2) + tuple(window)]))
+    if not data.dtype.isnative and data.flags.writeable:
+        return data.byteswap(inplace=True).view(data.dtype.newbyteorder("="))
     return data.astype(data.dtype.newbyteorder("="), copy=False)
 
 
@@ -275,10 +288,6 @@ def _read_template(path, window):
     if template is None:
         return None
     return Template(template.values, template.row_edges - window[0].start, template.step_arcmin)
-
-
-def _divide(numerator, denominator, where):
-    return np.divide(numerator, denominator, out=np.full(where.shape, np.nan, np.float32), where=where)
 
 
 def _is_read(card):
@@ -406,19 +415,24 @@ def _unit(path, header, fallback, power):
 
 
 def _convert(signal, weight, factors, form):
-    """Signal and weight of the library's two forms, 0 where unobserved, and the number of bad pixels."""
-    result, n_bad = np.empty((2, *signal.shape), np.float32), 0
+    """Signal and weight of the library's two forms, 0 where unobserved, and the number of bad pixels.
+
+    Arrays of float32 are overwritten.
+    """
+    zero = (signal == 0) & (weight == 0) if form == "flux_snr" else None
+    results = [a if a.dtype == np.float32 and a.flags.writeable else np.empty(a.shape, "f4") for a in (signal, weight)]
+    n_bad = 0
     for start in range(0, len(signal), _BLOCK_ROWS):
         rows = slice(start, start + _BLOCK_ROWS)
         with np.errstate(all="ignore"):
-            scaled = (
-                a[rows].astype(np.float32) * np.float32(f) for a, f in zip((signal, weight), factors, strict=True)
-            )
-            result[0, rows], result[1, rows], bad = _sanitise(*scaled, form)
+            scaled = (np.multiply(a[rows], f, dtype="f4") for a, f in zip((signal, weight), factors, strict=True))
+            *values, bad = _sanitise(*scaled, form)
+        for result, part in zip(results, values, strict=True):
+            result[rows] = part
         n_bad += int(np.count_nonzero(bad))
     if form == "flux_snr":
-        result[1] = _fill_lone_zeros(result[1], (signal == 0) & (weight == 0))
-    return result[0], result[1], n_bad
+        results[1] = _fill_lone_zeros(results[1], zero)
+    return *results, n_bad
 
 
 def _sanitise(signal, weight, form):
@@ -431,12 +445,13 @@ def _sanitise(signal, weight, form):
     else:
         bad |= weight < 0
         observed = weight > 0
-        weight = weight**-2 if form == "flux_rms" else weight
+        weight = 1 / np.square(weight) if form == "flux_rms" else weight
     if form in ("flux_snr", "flux_rms"):
         signal = signal * weight
         bad |= observed & ~(np.isfinite(signal) & np.isfinite(weight))
     observed &= ~bad
-    return np.where(observed, signal, 0), np.where(observed, weight, 0), bad
+    signal[~observed] = weight[~observed] = 0
+    return signal, weight, bad
 
 
 def _fill_lone_zeros(kappa, zero):

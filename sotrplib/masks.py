@@ -12,7 +12,7 @@ from sotrplib.units import ARCMIN
 _TAPER_CELLS = 8  # a taper is computed on cells of 1 / _TAPER_CELLS of its width
 _MEDIAN_SAMPLES = 1_000_000
 _REFERENCES = {"median": 50, "percentile": 95, "max": 100}  # percentiles of the weights
-_RIM_ROWS = 64  # searched at a time, few enough to stay in the cache
+_BLOCK_ROWS = 64  # looked at at a time, few enough to stay in the cache
 _SLACK = 1.5  # windows of discs are larger by this, for projections whose scale changes along a row
 
 
@@ -24,8 +24,8 @@ def unobserved_mask(kappa):
 def unusable(mask, kappa, bits):
     """Pixels under a mask with any of some bits, or without data: array (ny, nx) bool."""
     bad = np.empty(mask.shape, bool)
-    for start in range(0, len(mask), _RIM_ROWS):
-        rows = slice(start, start + _RIM_ROWS)
+    for start in range(0, len(mask), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
         np.logical_or(mask[rows] & mask.dtype.type(bits), ~(kappa[rows] > 0), out=bad[rows])
     return bad
 
@@ -45,13 +45,21 @@ def clean_kappa(kappa, fraction, *, reference="median"):
     Returns
     -------
     array (ny, nx)
-        A new array. The reference is that of a regular sample of about a million pixels of larger maps.
+        A new array, or ``kappa`` itself if all of it stays. The reference is that of a regular sample of about a
+        million pixels of larger maps.
     """
     step = max(1, int(np.sqrt(kappa.size / _MEDIAN_SAMPLES)))
     sample = kappa[::step, ::step]
     observed = sample[sample > 0]
     level = fraction * np.percentile(observed, _REFERENCES[reference]) if observed.size else 0.0
-    return np.where(kappa >= level, np.maximum(kappa, 0), 0).astype(kappa.dtype)
+    result = kappa
+    for start in range(0, len(kappa), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        low = ~(kappa[rows] >= max(level, 0)) & (kappa[rows] != 0)
+        if low.any():
+            result = kappa.copy() if result is kappa else result
+            result[rows][low] = 0
+    return result
 
 
 def edge_mask(observed, wcs, distance_arcmin, *, holes=True):
@@ -77,16 +85,20 @@ def edge_mask(observed, wcs, distance_arcmin, *, holes=True):
         return np.zeros(shape, bool)
     dy, dx = geometry.pixel_scales(shape, wcs)
     filled = observed if holes else observed | find_holes(observed)
-    y, x = _rim(filled, _full_turn(shape, wcs))
+    y, x = _rim(~filled, _full_turn(shape, wcs))
     if _full_turn(shape, wcs):
-        y, x = np.tile(y, 3), np.concatenate([x - shape[1], x, x + shape[1]])
-    reach = int(distance_arcmin / dy.min())
-    change = np.zeros((shape[0], shape[1] + 1), np.int32)
-    for step in range(-reach, reach + 1):
-        low, high, rows = _runs(y + step, x, distance_arcmin, step, (dy, dx), shape)
-        np.add.at(change, (rows, low), 1)
-        np.add.at(change, (rows, high), -1)
-    return (np.cumsum(change, axis=1, out=change)[:, :-1] > 0) & observed
+        y, x = np.repeat(y, 3), (x[:, None] + np.array([-shape[1], 0, shape[1]])).ravel()
+    reach, result = int(distance_arcmin / dy.min()), np.empty(shape, bool)
+    for start in range(0, shape[0], _BLOCK_ROWS):
+        block = slice(start, min(start + _BLOCK_ROWS, shape[0]))
+        change = np.zeros((block.stop - block.start, shape[1] + 1), np.int32)
+        for step in range(-reach, reach + 1):
+            near = slice(*np.searchsorted(y, [block.start - step, block.stop - step]))
+            low, high, rows = _runs(y[near] + step, x[near], distance_arcmin, step, (dy, dx), shape)
+            np.add.at(change, (rows - block.start, low), 1)
+            np.add.at(change, (rows - block.start, high), -1)
+        np.logical_and(np.cumsum(change, axis=1, out=change)[:, :-1] > 0, observed[block], out=result[block])
+    return result
 
 
 def distance_to_bad_arcmin(bad, wcs, y, x):
@@ -94,9 +106,9 @@ def distance_to_bad_arcmin(bad, wcs, y, x):
 
     Parameters
     ----------
-    bad : array (ny, nx) bool
-        Pixels that are unobserved or masked; all beyond the border of the map is bad too, except that a map of a
-        full turn in RA continues on its other side.
+    bad : array (ny, nx)
+        Not 0 at pixels that are unobserved or masked; all beyond the border of the map is bad too, except that a map of
+        a full turn in RA continues on its other side.
     wcs : astropy.wcs.WCS
     y, x : array (n,)
         Pixel coordinates.
@@ -107,11 +119,11 @@ def distance_to_bad_arcmin(bad, wcs, y, x):
         Arcmin from the position to the centre of that pixel; 0 on a bad pixel and off the map, inf if no pixel is bad.
     """
     y, x = np.atleast_1d(np.asarray(y, float)), np.atleast_1d(np.asarray(x, float))
-    row, column = _rim(~bad, _full_turn(bad.shape, wcs))
+    row, column = _rim(bad, _full_turn(bad.shape, wcs))
     rim = geometry.unit_vectors(*geometry.pix2sky(wcs, row, column))
     seen = np.isfinite(rim).all(axis=1)
     good = geometry.inside(bad.shape, y, x)
-    good[good] = ~bad[np.floor(y[good] + 0.5).astype(int), np.floor(x[good] + 0.5).astype(int)]
+    good[good] = bad[np.floor(y[good] + 0.5).astype(int), np.floor(x[good] + 0.5).astype(int)] == 0
     position = geometry.unit_vectors(*geometry.pix2sky(wcs, y, x))
     good &= np.isfinite(position).all(axis=1)
     distance = np.where(good, np.inf, 0.0)
@@ -147,7 +159,7 @@ def small_holes(observed, wcs, diameter_arcmin):
     """Unobserved pixels of the holes (:func:`find_holes`) that are less wide and high than a diameter."""
     from scipy.ndimage import find_objects
 
-    if not diameter_arcmin > 0:
+    if not diameter_arcmin > 0 or observed.all():
         return np.zeros(observed.shape, bool)
     labels, outside = _label_holes(observed)
     dy, dx = geometry.pixel_scales(observed.shape, wcs)
@@ -304,26 +316,26 @@ def _full_turn(shape, wcs):
     return period is not None and shape[1] >= period - 0.5
 
 
-def _rim(observed, full_turn):
-    """Unobserved pixels (y, x) next to an observed one, those just beyond the border included."""
-    ny, nx = observed.shape
+def _rim(bad, full_turn):
+    """Unobserved pixels (y, x) next to an observed one, those just beyond the border included, in order of rows."""
+    ny, nx = bad.shape
     found = [
-        _rim_of_rows(observed, slice(row - 1, min(row + _RIM_ROWS, ny + 1)), full_turn)
-        for row in range(0, ny + 1, _RIM_ROWS)
+        _rim_of_rows(bad, slice(row - 1, min(row + _BLOCK_ROWS, ny + 1)), full_turn)
+        for row in range(0, ny + 1, _BLOCK_ROWS)
     ]
     y, x = np.divmod(np.unique(np.concatenate(found)), nx + 2)
     return y - 1, x - 1
 
 
-def _rim_of_rows(observed, rows, full_turn):
+def _rim_of_rows(bad, rows, full_turn):
     """Index into the map with a border of a pixel of the unobserved pixels beside observed ones, in some rows."""
-    ny, nx = observed.shape
+    ny, nx = bad.shape
     padded = np.zeros((rows.stop - rows.start, nx + 2), bool)
     inside = slice(max(rows.start, 0), min(rows.stop, ny))
     part = padded[inside.start - rows.start : inside.stop - rows.start]
-    part[:, 1:-1] = observed[inside]
+    part[:, 1:-1] = bad[inside] == 0
     if full_turn:
-        part[:, 0], part[:, -1] = observed[inside, -1], observed[inside, 0]
+        part[:, 0], part[:, -1] = part[:, -2], part[:, 1]
     flat, found = padded.ravel(), []
     for step in (1, nx + 2):
         changes = np.flatnonzero(flat[step:] != flat[:-step])

@@ -27,6 +27,7 @@ _ONE_AT_A_TIME_FWHM = 2.0  # of new sources closer than this one enters at a tim
 _LARGEST_SHIFT_FWHM = 0.5  # of a source in a joint fit
 _SAME_HEIGHT = 0.03  # sources that change by less are not painted again, in sigma
 _BLOCK = 4000
+_BLOCK_ROWS = 64  # few enough to stay in the cache
 
 
 class Found(NamedTuple):
@@ -44,28 +45,37 @@ class Found(NamedTuple):
 
 
 class _Scene(NamedTuple):
-    """The map s without some sources, (3, n) of y, x and height; an array of its own unless there are none."""
+    """The map s without some sources, (3, n) of y, x and height; it changes with them."""
 
     sources: np.ndarray
     residual: np.ndarray
 
 
 def _bare(field):
-    return _Scene(np.zeros((3, 0)), field.s)
+    return _Scene(np.zeros((3, 0)), significance(field.rho, field.skymap.kappa))
 
 
 @dataclass(frozen=True, eq=False)
 class Field:
     """What is searched.
 
-    ``s`` (ny, nx) float32, NaN without data; ``skymap`` the whole map, of which s may lack models of known sources
-    (``has_models``); ``options`` the section ``find_sources`` of the configuration.
+    ``rho`` (ny, nx) is that of the map ``skymap``, or that without models of known sources; ``options`` the section
+    ``find_sources`` of the configuration.
     """
 
-    s: np.ndarray
+    rho: np.ndarray
     skymap: object
     options: dict
-    has_models: bool = False
+
+    @property
+    def s(self):
+        """What is searched as :class:`stamps.Significance`."""
+        return stamps.Significance(self.rho, self.skymap.kappa)
+
+    @property
+    def has_models(self):
+        """Whether models of known sources are missing in rho."""
+        return self.rho is not self.skymap.rho
 
     @property
     def template(self):
@@ -75,21 +85,25 @@ class Field:
 
 def make_field(skymap, rho, options):
     """:class:`Field` of a map whose rho, less the models of known sources, is ``rho``."""
-    return Field(significance(rho, skymap.kappa), skymap, options, rho is not skymap.rho)
+    return Field(rho, skymap, options)
 
 
 def significance(rho, kappa):
     """s = rho / sqrt(kappa), float32, NaN where kappa is 0."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        s = np.sqrt(kappa, dtype=np.float32)
-        return np.divide(rho, s, out=s)
+    s = np.empty(rho.shape, np.float32)
+    for start in range(0, len(s), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            np.divide(rho[rows], np.sqrt(kappa[rows]), out=s[rows])
+    return s
 
 
 def search(field):
     """All sources of a field above the threshold ``snr_min`` (:class:`Found`)."""
-    first, painted = _sure_peaks(field, field.s, _maxima(field, field.s))
+    scene = _bare(field)
+    first, painted = _sure_peaks(field, scene.residual, _maxima(field, scene.residual))
     peaks = _fit(field, first)
-    scene = _repaint(field, _bare(field), peaks, painted)
+    scene = _repaint(field, scene, peaks, painted)
     for _ in range(_ROUNDS if painted.any() else 0):
         new = _new_peaks(field, scene.residual, peaks)
         if not len(new.y):
@@ -290,10 +304,9 @@ def _repaint(field, scene, peaks, painted):
     changed = np.concatenate([wanted[:, ~known], scene.sources[:, ~still] * [[1], [1], [-1]]], axis=1)
     if not changed.size:
         return scene
-    residual = field.s.copy() if scene.residual is field.s else scene.residual
     y, x, height = changed
-    subtraction.paint_onto(residual, y, x, -height, field.template, tolerance=_PAINT_TOLERANCE)
-    return _Scene(sources, residual)
+    subtraction.paint_onto(scene.residual, y, x, -height, field.template, tolerance=_PAINT_TOLERANCE)
+    return _Scene(sources, scene.residual)
 
 
 def _same(present, wanted):

@@ -56,11 +56,13 @@ def preprocess(input_map, beam, options, *, moving=None, areas=None):
     shape, wcs = input_map.signal.shape, input_map.wcs
     areas = areas or Areas()
     discs = _disc_mask(shape, wcs, moving, options)
-    weight = np.where(discs, 0, input_map.weight)
+    weight = input_map.weight if discs is None else np.where(discs, np.float32(0), input_map.weight)
     weight = masks.clean_kappa(weight, options["kappa_min_fraction"], reference=options["kappa_reference"])
-    signal = np.where(weight > 0, input_map.signal, np.float32(0))
-    if not (weight > 0).any():
+    observed = weight > 0
+    if not observed.any():
         raise MapError(f"{input_map.info.map_id}: no pixel is left after the planet mask and the cleaning of weights")
+    signal = input_map.signal if observed.all() else np.where(observed, input_map.signal, np.float32(0))
+    del observed
     pixels = map_pixels(shape, wcs)
     if input_map.form == "intensity_ivar":
         beam_ell = ELL, beams.beam_transform(beam, ELL)
@@ -74,7 +76,8 @@ def preprocess(input_map, beam, options, *, moving=None, areas=None):
     field = _flat_field(quiet, kappa, mask, pixels, options)
     noted = input_map.info.info | {"snr_std": _robust_std(quiet, kappa, mask, field)}
     info = dataclasses.replace(input_map.info, info=noted)
-    rho, kappa = flatfield.apply(rho, kappa, field)
+    own = input_map.form == "intensity_ivar"
+    rho, kappa = flatfield.apply(rho, kappa, field, out=(rho, kappa) if own else None)
     return SkyMap(rho, kappa, input_map.time, mask, wcs, info, template)
 
 
@@ -134,9 +137,9 @@ def _robust_std(rho, kappa, mask, field):
 
 
 def _disc_mask(shape, wcs, moving, options):
-    """Discs around planets and around small bodies; those whose radius in the options is 0 have none."""
+    """Discs around planets and small bodies, none around those whose radius in the options is 0; None without any."""
     if moving is None:
-        return np.zeros(shape, bool)
+        return None
     ra, dec, disc = (moving[name].to_numpy() for name in ("ra_deg", "dec_deg", "radius_arcmin"))
     planet = moving["kind"].to_numpy() == "planet"
     radius = np.where(planet, options["planet_mask_radius_arcmin"], options["asteroid_mask_radius_arcmin"])
@@ -152,13 +155,19 @@ def _union(areas):
 
 def _mask(kappa, discs, areas, wcs, options):
     observed = kappa > 0
-    mask = np.where(observed, 0, MASK_BITS["UNOBSERVED"]).astype(np.uint8)
-    solid = observed | masks.small_holes(observed, wcs, options["hole_min_arcmin"])
-    mask[masks.edge_mask(solid, wcs, options["edge_arcmin"]) & observed] |= MASK_BITS["EDGE"]
-    for area, name in ((discs, "PLANET"), (areas.galaxy, "GALAXY"), (areas.extra, "USER")):
+    edge = _edge(observed, wcs, options)
+    mask = np.where(observed, np.uint8(0), np.uint8(MASK_BITS["UNOBSERVED"]))
+    for area, name in ((edge, "EDGE"), (discs, "PLANET"), (areas.galaxy, "GALAXY"), (areas.extra, "USER")):
         if area is not None:
-            mask[area] |= MASK_BITS[name]
+            np.bitwise_or(mask, np.uint8(MASK_BITS[name]), out=mask, where=area)
     return mask
+
+
+def _edge(observed, wcs, options):
+    """Observed pixels close to the edge, small holes being none."""
+    solid = masks.small_holes(observed, wcs, options["hole_min_arcmin"])
+    edge = masks.edge_mask(np.logical_or(solid, observed, out=solid), wcs, options["edge_arcmin"])
+    return np.logical_and(edge, observed, out=edge)
 
 
 def _flat_field(rho, kappa, mask, pixels, options):

@@ -1,6 +1,25 @@
 """Stamps: the small squares of pixels around positions on an image."""
 
+from dataclasses import dataclass
+
 import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Significance:
+    """s = rho / sqrt(kappa) of a map (ny, nx), made only where it is read; NaN where kappa is 0."""
+
+    rho: np.ndarray
+    kappa: np.ndarray
+
+    @property
+    def shape(self):
+        """(ny, nx)"""
+        return self.rho.shape
+
+    def __getitem__(self, pixels):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self.rho[pixels] / np.sqrt(self.kappa[pixels])
 
 
 def cut(image, row, column, size, *, outside=0):
@@ -8,19 +27,22 @@ def cut(image, row, column, size, *, outside=0):
 
     Parameters
     ----------
-    image : array (ny, nx)
+    image : array (ny, nx) or Significance
     row, column : array (n,) int
         First row and column of each square; they may lie off the image.
     size : int
         Pixels along a side.
     outside : number, default 0
-        What stands for pixels off the image.
+        What stands for pixels off the image; always NaN for :class:`Significance`.
 
     Returns
     -------
     array (n, size, size)
         Of the type of the image.
     """
+    if isinstance(image, Significance):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return cut(image.rho, row, column, size) / np.sqrt(cut(image.kappa, row, column, size))
     ny, nx = image.shape
     inside = (row >= 0) & (row <= ny - size) & (column >= 0) & (column <= nx - size)
     if inside.all() and len(row):

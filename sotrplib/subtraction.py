@@ -6,6 +6,7 @@ from sotrplib import template as templates
 
 _BLOCK_PIXELS = 1 << 21
 _HALF_STEP = 8
+_BLOCK_ROWS = 64  # few enough to stay in the cache
 
 
 def paint(shape, y, x, amplitude, template, *, tolerance=0.0, filtered=True):
@@ -94,11 +95,13 @@ def model_rho(shape, y, x, flux, kappa, template, *, tolerance=0.01):
     """
     depth = np.sqrt(templates.read_kappa(kappa, y, x))
     model = paint(shape, y, x, np.asarray(flux, float) * depth, template, tolerance=tolerance)
-    root = np.maximum(kappa, 0)
-    model *= np.sqrt(root, out=root)
+    for start in range(0, len(model), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        model[rows] *= np.sqrt(np.maximum(kappa[rows], 0))
     return model
 
 
 def subtract_sources(rho, kappa, y, x, flux, template, *, tolerance=0.01):
     """rho of a map without the given sources: a new array (ny, nx) float32 (see :func:`model_rho`)."""
-    return rho - model_rho(rho.shape, y, x, flux, kappa, template, tolerance=tolerance)
+    model = model_rho(rho.shape, y, x, flux, kappa, template, tolerance=tolerance)
+    return np.subtract(rho, model, out=model)

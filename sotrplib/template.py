@@ -316,7 +316,7 @@ def sample(image, y, x, template, derivatives=0):
 
     Parameters
     ----------
-    image : array (ny, nx)
+    image : array (ny, nx) or stamps.Significance
         s = rho/sqrt(kappa), NaN where there are no data.
     y, x : array (n,)
         Positions in pixels.
@@ -330,7 +330,7 @@ def sample(image, y, x, template, derivatives=0):
         The value; with derivatives (value, dy, dx) or (value, dy, dx, dyy, dyx, dxx), per pixel and per pixel
         squared. NaN where the nearest pixel is off the image or NaN.
     """
-    return interpolate(_taps(np.asarray(image), y, x, np.nan), y, x, template, derivatives)
+    return interpolate(_taps(image, y, x, np.nan), y, x, template, derivatives)
 
 
 def _taps(image, y, x, outside):
