@@ -260,7 +260,7 @@ def preprocess_and_keep(scene, signal, **changes):
 
     def record(signal, *args, **kwargs):
         result = original(signal, *args, **kwargs)
-        calls.append((args, kwargs, result[1]))
+        calls.append((args, kwargs, result[1].copy()))
         return result
 
     original = matched_filter.filter_map
