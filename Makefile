@@ -2,7 +2,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help env demo test test-faults bench bench-dag report lint format lock clean
+.PHONY: help env demo end-to-end test test-faults bench bench-dag report lint format lock clean
 
 # The first Python >= 3.11 on PATH that starts and can make an environment; or `make env PYTHON=...`.
 PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do type -aP $$name; done | while read -r path; do \
@@ -35,6 +35,9 @@ env: .venv/installed ## the environment .venv, from requirements.lock (uv where 
 demo: env ## simulate a few nights, run the whole workflow on them, print found beside injected
 	$(RUN) -m snakemake --cores all
 	$(RUN) -m sotrplib.cli demo-summary
+
+end-to-end: env ## the same from a socat and a mapcat database into lightcurvedb, and a flare's light curve read back
+	$(RUN) tests/end_to_end/run.py
 
 test: lint ## lint, then all tests
 	$(RUN) -m pytest

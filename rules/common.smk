@@ -5,7 +5,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from sotrplib import beams, configuration, mapgroups, mapindex, provenance
+from sotrplib import beams, configuration, mapgroups, mapindex, provenance, snapshots
 
 DIGESTS = ".snakemake/sotrp/digests"
 gc.set_threshold(50_000)  # the engine's objects live to its end: looking for garbage was a fifth of a large dry run
@@ -30,9 +30,11 @@ def load_schema():
 
 
 def list_maps(options):
-    """Rows of the map table, or of a directory of depth-1 maps, by map_id."""
+    """Rows of the map table, of a directory of depth-1 maps or of mapcat, by map_id."""
     if options["kind"] == "directory":
         rows = mapindex.discover_depth1(options["directory"], options["instrument"])
+    elif options["kind"] == "mapcat":
+        rows = mapindex.read_map_table(snapshots.read_maps(options))
     else:
         rows = mapindex.read_map_table(locate(options["table"]), config["data_dir"])
     selected = mapindex.select(rows, options["select"])
@@ -54,7 +56,7 @@ def require_files(files):
             raise configuration.ConfigError(f"{key}: {path} does not exist; correct the path")
 
 
-config.update(configuration.resolve(config, load_schema()))
+config.update(snapshots.use_sources(configuration.resolve(config, load_schema())))
 os.environ.update(SOTRP_LOG_LEVEL=config["log_level"])  # no parameter: what is said does not change what is made
 require_files(configuration.list_files(config))
 MAPS = list_maps(config["maps"])
@@ -173,6 +175,28 @@ def members(stage):
     return lambda wildcards: [f"results/{stage}/{map_id}.h5" for map_id in COADDS[wildcards.map_id].members]
 
 
+def time_span():
+    """First and last time in the map_ids, unix seconds."""
+    times = [int(map_id.rsplit("_", 1)[1]) for map_id in MAPS]
+    return [min(times), max(times)]
+
+
+def sky_files():
+    """Maps whose place on the sky says which sources socat is asked for: those from outside, those made, and all."""
+    if config["catalog"]["kind"] != "socat" or config["catalog"]["socat"]["region"] == "sky" or config["maps"]["box"]:
+        return {"given": [], "made": [], "all": []}
+    paths = [row["map_path"] for row in MAPS.values()]
+    given = [path for path in outside(paths) if Path(path).exists()]
+    return {"given": given, "made": [path for path in paths if is_made(path)], "all": paths}
+
+
+def services():
+    """What is written to the services that the configuration names."""
+    mapcat = config["maps"]["kind"] == "mapcat" and config["maps"]["mapcat"]["write_back"]
+    names = ["mapcat"] * mapcat + ["lightcurvedb"] * config["write_lightcurvedb"]["enabled"]
+    return [f"results/services/{name}.txt" for name in names]
+
+
 def exports(formats):
     """Files of the exported tables."""
     suffixes = {"parquet": "parquet", "csv": "csv", "fits": "fits", "pickle": "pkl", "json": "json"}
@@ -191,6 +215,8 @@ if config["preprocess_map"]["asteroid_mask_radius_arcmin"]:  # all that moves is
 else:
     MASKED = {key: EPHEMERIDES[key] for key in ("planets", "kernels")}
     MASKED_FILES = MASKED["kernels"] if MASKED["planets"] else []
+SKY_FILES = sky_files()
+CLAIMED = "results/services/claimed.txt"
 EXTERNAL_FILES = [entry["path"] for entry in config["confirm_candidates"]["external_catalogs"]]
 EXPORTS = exports(config["export_catalogs"]["formats"])
 MAP_FIELDS = [f"results/exports/maps/{{map_id}}_{field}.fits" for field in config["export_map"]["fields"]]
@@ -203,4 +229,5 @@ CATALOGS = [
     "results/exports/alerts.csv",
     "results/report.html",
     *EXPORTS,
+    *services(),
 ]

@@ -230,14 +230,30 @@ def _read_table(path, _size, _changed):
     return tuple(track for name, rows in frame.groupby("name") for track in _tracks(path, str(name), rows))
 
 
-def _tracks(path, name, rows):
-    step = np.diff(rows["time_unix_s"].to_numpy())
+def stretches(time_unix_s):
+    """Stretches of an ephemeris without gaps, long enough to interpolate.
+
+    Parameters
+    ----------
+    time_unix_s : array (n,)
+        Ascending.
+
+    Returns
+    -------
+    list of slice
+        Of at least four rows; a gap is longer than four times the median step.
+    """
+    step = np.diff(time_unix_s)
     gaps = np.flatnonzero(step > _GAP_STEPS * np.median(step)) + 1 if len(step) else []
-    starts, ends = [0, *gaps], [*gaps, len(rows)]
-    stretches = [rows.iloc[i:j] for i, j in zip(starts, ends, strict=True) if j - i >= _N_SPLINE]
-    if not stretches:
+    starts, ends = [0, *gaps], [*gaps, len(time_unix_s)]
+    return [slice(i, j) for i, j in zip(starts, ends, strict=True) if j - i >= _N_SPLINE]
+
+
+def _tracks(path, name, rows):
+    found = stretches(rows["time_unix_s"].to_numpy())
+    if not found:
         raise EphemerisError(f"{path}: {name} has {len(rows)} rows; expected at least {_N_SPLINE} without a gap")
-    return [_track(name, stretch) for stretch in stretches]
+    return [_track(name, rows.iloc[stretch]) for stretch in found]
 
 
 def _track(name, rows):

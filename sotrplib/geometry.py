@@ -228,6 +228,48 @@ def box_slices(shape, wcs, box, margin_arcmin=0.0):
     return tuple(slice(int(first), int(last) + 1) for first, last in ranges)
 
 
+def outline_box(shape, wcs):
+    """Smallest box in RA and Dec around a map.
+
+    Parameters
+    ----------
+    shape : (ny, nx)
+    wcs : astropy.wcs.WCS
+
+    Returns
+    -------
+    dict
+        ``ra_min_deg, ra_max_deg`` (0 to 360; ra_min > ra_max crosses RA 0; 0 and 360 for every RA), ``dec_min_deg,
+        dec_max_deg``: as of :func:`box_slices`. From 128 points a side, the outer rims of the pixels.
+    """
+    ends = [np.linspace(-0.5, n - 0.5, 129) for n in shape]
+    y = np.concatenate([ends[0], ends[0], np.full(129, -0.5), np.full(129, shape[0] - 0.5)])
+    x = np.concatenate([np.full(129, -0.5), np.full(129, shape[1] - 0.5), ends[1], ends[1]])
+    ra, dec = pix2sky(wcs, y, x)
+    middle, _ = pix2sky(wcs, (shape[0] - 1) / 2, (shape[1] - 1) / 2)
+    offset = (ra - middle + 180.0) % 360.0 - 180.0
+    ra_min, ra_max = wrap_ra(middle + np.nanmin(offset)), wrap_ra(middle + np.nanmax(offset))
+    dec_min, dec_max = np.nanmin(dec), np.nanmax(dec)
+    poles = inside(shape, *sky2pix(wcs, middle, np.array([-90.0, 90.0]), shape))
+    period = column_period(wcs)
+    if poles.any() or (period is not None and shape[1] >= period - 1) or np.isnan(ra).any():
+        ra_min, ra_max = 0.0, 360.0
+    dec_min, dec_max = -90.0 if poles[0] else dec_min, 90.0 if poles[1] else dec_max
+    names = ("ra_min_deg", "ra_max_deg", "dec_min_deg", "dec_max_deg")
+    return dict(zip(names, map(float, (ra_min, ra_max, dec_min, dec_max)), strict=True))
+
+
+def widen_box(box, margin_arcmin):
+    """Box on the sky (as of :func:`box_slices`) with a margin, in true angles, on all sides."""
+    ra_min, ra_max, dec_min, dec_max = (box[f"{name}_deg"] for name in ("ra_min", "ra_max", "dec_min", "dec_max"))
+    low, high = max(dec_min - margin_arcmin / 60, -90.0), min(dec_max + margin_arcmin / 60, 90.0)
+    side = margin_arcmin / 60 / max(np.cos(np.radians(max(abs(low), abs(high)))), 1e-9)
+    width = 360.0 if abs(ra_max - ra_min) >= 360 else (ra_max - ra_min) % 360
+    whole = width + 2 * side >= 360
+    ends = (0.0, 360.0) if whole else (float(wrap_ra(ra_min - side)), float(wrap_ra(ra_max + side)))
+    return dict(zip(("ra_min_deg", "ra_max_deg", "dec_min_deg", "dec_max_deg"), (*ends, low, high), strict=True))
+
+
 def slice_wcs(wcs, window):
     """WCS of the part ``window`` (two slices: rows, columns) of a map; it knows its shape."""
     rows, columns = window

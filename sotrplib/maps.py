@@ -249,6 +249,12 @@ def read_template(path):
     return Template(*(store.read_array(path, f"template/{name}") for name in ("values", "row_edges", "step_arcmin")))
 
 
+def read_outline(path):
+    """Box on the sky around a FITS map, from its header: see :func:`geometry.outline_box`; MapError as read_map."""
+    wcs = _equatorial_wcs(path, read_image_header(path))
+    return geometry.outline_box(wcs.array_shape, wcs)
+
+
 def read_image_header(path):
     """Header of the first image in a FITS file (the cards we read), checked against the size of the file.
 

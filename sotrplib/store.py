@@ -118,9 +118,12 @@ def read_info(path):
 
 
 def write_info(path, values):
-    """Write a depth-1 ``_info.hdf`` file: one dataset a key."""
+    """Write a depth-1 ``_info.hdf`` file: one dataset a key; a single text of no fixed length, as mapcat reads it."""
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         for name, value in values.items():
+            if isinstance(value, str):
+                file.create_dataset(name, data=value, track_times=False)
+                continue
             array = np.asarray(value)
             file.create_dataset(name, data=array.astype("S") if array.dtype.kind == "U" else array, track_times=False)
 

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "sotrplib"
 
 # From the ground up. A module imports from its own floor and those below it, never from above.
 FLOORS = [
-    ["units", "geometry", "tables", "store", "mapindex", "mapgroups", "configuration", "provenance"],
+    ["units", "geometry", "tables", "store", "mapindex", "mapgroups", "configuration", "provenance", "snapshots"],
     [
         "crossmatch",
         "outlines",
@@ -67,6 +67,7 @@ FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 
 # Package: the only modules that may import it.
 ONLY = {"h5py": {"store"}, "hdf5plugin": {"store"}, "matplotlib": {"plots"}, "snakemake": {"cli"}}
+ONLY |= {name: {"connectors"} for name in ("socat", "mapcat", "lightcurvedb", "psycopg", "sqlalchemy", "sqlmodel")}
 
 
 def module_paths():

@@ -1,5 +1,6 @@
 """The workflow itself, on three maps of 1.5 degrees: what runs, what runs again, and what a bad map costs."""
 
+import json
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import postgres
 import pytest
 from astropy.io import fits
 
@@ -548,3 +550,103 @@ def test_faulty_map_table_stops_before_the_first_job(run, change, message):
     done = snakemake(run)
     assert done.returncode == 1
     assert re.search(message, done.stdout)
+
+
+# ---- the services around it ------------------------------------------------------------------------------------------
+
+SERVICES = """
+maps: {kind: mapcat}
+catalog: {kind: socat}
+ephemerides: {tables: []}
+write_lightcurvedb: {enabled: true}
+"""
+
+
+def ask_service(folder, action, *arguments):
+    """Answer of one client, asked in a process of its own."""
+    command = [sys.executable, ROOT / "tests/end_to_end/services.py", action, *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def served(given, tmp_path_factory):
+    """The finished run, its maps now listed by mapcat, its sources in socat, light curves bound for lightcurvedb."""
+    folder = copy(given, tmp_path_factory.mktemp("served") / "run")
+    (folder / "test.yaml").write_text(CONFIG.replace("maps: {table: maps.csv}", "") + SERVICES)
+    names = {"socat_client_client_type": "db", "socat_model_database_name": "socat.db"}
+    names |= {"MAPCAT_DATABASE_NAME": "mapcat.db", "MAPCAT_DEPTH_ONE_PARENT": "given"}
+    with postgres.server() as running, pytest.MonkeyPatch.context() as patch:
+        for name, value in (names | postgres.make_database(running, "served")).items():
+            patch.setenv(name, value)
+        ask_service(folder, "make_socat", "given/catalog.csv", "given/ephemeris.csv")
+        for command in (["mapcatmigrate"], ["actingest", "-r", "given", "-g", "*_map.fits"]):
+            tool = Path(sys.executable).parent / command[0]
+            subprocess.run([tool, *command[1:]], cwd=folder, check=True, capture_output=True)
+        ask_service(folder, "make_lightcurvedb", postgres.url(os.environ))
+        done = snakemake(folder)
+        assert done.returncode == 0, done.stdout
+        yield folder, done.stdout
+
+
+def test_services_give_what_files_give(served, given):
+    """Maps from mapcat and sources from socat give the candidates and fluxes of the map table and catalogue file."""
+    folder, said = served
+    assert "preprocess_map" not in said  # the rows of the map table are the same
+    assert maps_table(folder)["status"].tolist() == ["ok"] * 3
+    found, expected = (
+        {name: store.read_table(run / "results/catalogs/catalog.h5", name) for name in ("measurements", "candidates")}
+        for run in (folder, given)
+    )
+    forced, known = (
+        tables["measurements"].query("kind == 'forced'").reset_index(drop=True) for tables in (found, expected)
+    )
+    assert forced["source_id"].tolist() == known["source_id"].tolist()
+    assert np.nanmax(np.abs(forced["flux_mjy"] - known["flux_mjy"]) / known["flux_err_mjy"]) < 1e-3
+    assert found["candidates"]["candidate_id"].tolist() == expected["candidates"]["candidate_id"].tolist()
+
+
+def test_run_from_services_is_offline_afterwards(served, monkeypatch):
+    """With all databases gone there is nothing to do: the snapshots hold what was read."""
+    for name in ("socat_model_database_name", "MAPCAT_DATABASE_NAME"):
+        monkeypatch.setenv(name, "gone.db")
+    assert planned(served[0]) == set()
+    assert not (served[0] / "gone.db").exists()
+
+
+def test_light_curve_is_read_back_from_the_database(served):
+    """lightcurvedb's client gives the flash in all maps, the night after included, as the catalogue has it."""
+    folder, _ = served
+    (name,) = store.read_table(folder / "results/catalogs/catalog.h5", "candidates")["candidate_id"]
+    ask_service(folder, "read_lightcurve", postgres.url(os.environ), name, "curve.json")
+    curves = json.loads((folder / "curve.json").read_text())
+    expected = store.read_table(folder / "results/catalogs/catalog.h5", "measurements")
+    expected = expected[(expected["source_id"] == name) & (expected["kind"] == "confirm")]
+    assert {band: len(curve["time"]) for band, curve in curves.items()} == {"i1_f090": 2, "i3_f090": 1}
+    found = sorted(1000 * flux for curve in curves.values() for flux in curve["flux_jy"])
+    np.testing.assert_allclose(found, sorted(expected["flux_mjy"]), rtol=1e-9)
+
+
+def test_states_are_in_mapcat_and_a_second_list_has_no_maps_left(served):
+    """All maps are completed; a list made anew has none to process, and says so before the first job."""
+    folder, _ = served
+    assert re.findall(r": (\w+)$", ask_service(folder, "list_states"), re.M) == ["completed"] * 3
+    (folder / "results/inputs/mapcat.csv").rename(folder / "kept.csv")
+    done = snakemake(folder)
+    (folder / "kept.csv").rename(folder / "results/inputs/mapcat.csv")
+    assert done.returncode == 1
+    assert re.search(r"mapcat\.db: none of its maps is wanted; .*\{'completed': 3\}: see maps\.mapcat", done.stdout)
+
+
+def test_wrong_database_of_a_service(served, tmp_path):
+    """A mapcat database that is not there stops the run at once; one of socat fails its job and leaves no snapshot."""
+    folder = copy(served[0], tmp_path / "run")
+    done = snakemake(folder, "--config", "maps={mapcat: {database: none.db}}")
+    assert done.returncode == 1 and "none.db: no such database file" in done.stdout
+    (folder / "results/inputs/socat.csv").unlink()
+    done = snakemake(folder, "--config", "catalog={socat: {database: none.db}}")
+    assert done.returncode == 1
+    assert "none.db: no such database file" in (folder / "results/logs/read_socat.log").read_text()
+    assert not (folder / "results/inputs/socat.csv").exists() and not (folder / "none.db").exists()

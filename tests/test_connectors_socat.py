@@ -1,0 +1,260 @@
+"""Sources from socat: both generations of its client, boxes across RA 0, moving objects, and what it refuses."""
+
+import pickle
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import socat01
+from astropy import units
+from astropy.coordinates import ICRS
+from astropy.time import Time
+from clients import process
+
+from sotrplib import bodies, geometry, sources
+from sotrplib.connectors import ServiceError, footprints, socat
+
+NIGHT = 1_760_100_000
+STEP_S = 3600
+ACROSS = {"ra_min_deg": 358.0, "ra_max_deg": 2.0, "dec_min_deg": -31.0, "dec_max_deg": -29.0}
+PLACES = {  # name: RA, Dec, flux in mJy
+    "west": (359.5, -30.0, 100.0),
+    "zero": (0.0, -30.0, 200.0),
+    "east": (1.5, -30.5, 300.0),
+    "faint": (1.0, -29.5, None),
+    "beside": (3.0, -30.0, 400.0),
+    "north": (0.5, 40.0, 500.0),
+}
+WITHIN = ["east", "faint", "west", "zero"]
+# A main-belt object that crosses RA 0, one elsewhere, one with too few rows.
+MOVING = {"(1) Ceres": (359.9, 48), "(4) Vesta": (120.0, 48), "(2) Pallas": (0.5, 3)}
+
+
+def position(ra, dec):
+    return ICRS(ra=ra % 360 * units.deg, dec=dec * units.deg)
+
+
+def ephemeris(ra0, n_rows):
+    """Rows (unix seconds, RA, Dec) an hour apart, from 24 hours before the night; 0.01 degrees an hour."""
+    return [(NIGHT + (k - 24) * STEP_S, ra0 + 0.01 * k, -30.2) for k in range(n_rows)]
+
+
+def fill(client, time=int):
+    """Put the sources into a client of either generation."""
+    for name, (ra, dec, flux) in PLACES.items():
+        client.create_source(position=position(ra, dec), name=name, flux=None if flux is None else flux * units.mJy)
+    for number, (name, track) in enumerate(MOVING.items(), 1):
+        if hasattr(client, "get_box_fixed"):
+            own = client.create_sso(name=name, MPC_id=number)
+            for when, ra, dec in ephemeris(*track):
+                client.create_ephem(sso_id=own.sso_id, time=time(when), position=position(ra, dec))
+        else:
+            own = client.sso.create_sso(name=name, MPC_id=number)
+            for when, ra, dec in ephemeris(*track):
+                labels = {"sso_id": own.sso_id, "MPC_id": number, "name": name}
+                client.ephem.create_ephem(**labels, time=time(when), position=position(ra, dec))
+
+
+def make_databases(folder):
+    """A SQLite database and a pickle, made with socat's own client."""
+    import os
+
+    from socat.client import mock
+    from socat.client.settings import SOCatClientSettings
+
+    os.environ.update(socat_client_client_type="db", socat_model_database_name=f"{folder}/socat.db")
+    fill(SOCatClientSettings().client)
+    client = mock.Client()
+    fill(client)
+    Path(folder, "socat.pickle").write_bytes(pickle.dumps(client))
+
+
+def read(boxes, database=""):
+    """The tables that a job reads, from the client of the environment."""
+    return socat.read(socat.open_client(database), boxes, (NIGHT, NIGHT + 3600))
+
+
+def open_only(database=""):
+    socat.open_client(database)
+
+
+@pytest.fixture(scope="module")
+def ask():
+    with process() as ask:
+        yield ask
+
+
+@pytest.fixture(scope="module")
+def folder(ask, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("socat")
+    ask(make_databases, str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module", params=["database", "pickle", "0.1"])
+def tables(request, ask, folder):
+    """Sources in a box across RA 0, from each kind of client."""
+    if request.param == "database":
+        return ask(read, [ACROSS], str(folder / "socat.db"))
+    if request.param == "pickle":
+        kind = {"socat_client_client_type": "pickle", "socat_client_pickle_path": str(folder / "socat.pickle")}
+        return ask(read, [ACROSS], **kind)
+    client = socat01.Client()
+    fill(client, time=lambda unix: Time(unix, format="unix"))
+    return socat.read(client, [ACROSS], (NIGHT, NIGHT + 3600))
+
+
+def test_fixed_sources_on_both_sides_of_ra_0(tables):
+    """A box across RA 0 gives the sources on both sides of it and at 0 itself, with positions and fluxes as entered."""
+    fixed, _ = tables
+    assert list(fixed["name"]) == WITHIN
+    expected = [PLACES[name] for name in WITHIN]
+    np.testing.assert_allclose(fixed["ra_deg"], [place[0] for place in expected], atol=1e-9)
+    np.testing.assert_allclose(fixed["dec_deg"], [place[1] for place in expected], atol=1e-9)
+    np.testing.assert_allclose(fixed["flux_mjy"], [np.nan if p[2] is None else p[2] for p in expected], rtol=1e-12)
+    assert fixed["socat_id"].is_unique
+
+
+def test_moving_objects_of_the_box_with_all_their_rows(tables):
+    """An object that crosses the box comes with its rows of the night and a day on both sides; others do not come."""
+    _, moving = tables
+    assert set(moving["name"]) == {"(1) Ceres"}
+    track = np.array([row for row in ephemeris(*MOVING["(1) Ceres"]) if row[0] <= NIGHT + 3600 + 86400])
+    np.testing.assert_allclose(moving["time_unix_s"], track[:, 0], atol=1e-3)
+    np.testing.assert_allclose(moving["ra_deg"], track[:, 1] % 360, atol=1e-9)
+
+
+def test_snapshot_is_a_catalogue_and_an_ephemeris(tables, tmp_path):
+    """What a job writes is read as catalogue and ephemeris; across RA 0 the object is where its motion takes it."""
+    from sotrplib import snapshots
+
+    fixed, moving = tables
+    paths = tmp_path / "socat.csv", tmp_path / "moving.csv"
+    for table, path in zip(tables, paths, strict=True):
+        table.to_csv(path, index=False)
+    options = {"format": "csv", "columns": snapshots.SOURCE_COLUMNS, "flux_unit": "mJy"}
+    catalog = sources.read_catalog(paths[0], options | {"pos_err_arcsec": 1.5, "flux_min_mjy": 0.0})
+    assert list(catalog["source_id"]) == ["east", "west", "zero"]  # "faint" has no flux
+    assert list(catalog["flux_mjy"]) == [300.0, 100.0, 200.0]
+    (track,) = bodies.read_table(paths[1])
+    unit = track.spline(NIGHT - 24 * STEP_S + 10.5 * STEP_S)
+    ra, _ = bodies.to_radec(unit[None] / np.linalg.norm(unit))
+    np.testing.assert_allclose(ra, 359.9 + 0.01 * 10.5 - 360, atol=1e-5)
+
+
+def test_moving_objects_far_from_the_night_are_left_out(ask, folder):
+    """A night a month later has no moving objects: their rows do not reach it."""
+    _, moving = ask(read_later, str(folder / "socat.db"))
+    assert moving.empty and list(moving.columns) == socat.MOVING_COLUMNS
+
+
+def read_later(database):
+    month = 30 * 86400
+    return socat.read(socat.open_client(database), [ACROSS], (NIGHT + month, NIGHT + month + 3600))
+
+
+def test_whole_sky_and_overlapping_boxes_give_every_source_once(ask, folder):
+    """The whole sky reaches to just below RA 360, and a source in two boxes comes once."""
+    fixed, _ = ask(read, [footprints.WHOLE_SKY, ACROSS], str(folder / "socat.db"))
+    assert sorted(fixed["name"]) == sorted(PLACES)
+
+
+@pytest.mark.parametrize(
+    ("box", "parts"),
+    [
+        ((10.0, 20.0), [(10.0, 20.0)]),
+        ((350.0, 10.0), [(350.0, 360.0), (0.0, 10.0)]),
+        ((-10.0, 10.0), [(350.0, 360.0), (0.0, 10.0)]),
+        ((0.0, 360.0), [(0.0, 360.0)]),
+        ((-180.0, 180.0), [(0.0, 360.0)]),
+    ],
+)
+def test_boxes_are_split_at_ra_0(box, parts):
+    """Boxes become parts that do not cross RA 0, whichever way they are written."""
+    given = {"ra_min_deg": box[0], "ra_max_deg": box[1], "dec_min_deg": -1.0, "dec_max_deg": 1.0}
+    assert socat.split_boxes([given]) == [(*part, -1.0, 1.0) for part in parts]
+
+
+def test_a_box_within_another_is_not_asked_for():
+    """Maps of one field cost one query."""
+    inner = ACROSS | {"ra_min_deg": 359.0, "ra_max_deg": 1.0}
+    assert socat.split_boxes([inner, ACROSS, ACROSS]) == socat.split_boxes([ACROSS])
+
+
+def _no_file(folder):
+    return {"database": str(folder / "absent.db")}, r"absent\.db: no such database file; correct socat_model_database"
+
+
+def _empty_file(folder):
+    (folder / "empty.db").touch()
+    return {"database": str(folder / "empty.db")}, r"table fixed_sources is missing; .* socat-migrate"
+
+
+def _older_schema(folder):
+    with sqlite3.connect(folder / "older.db") as connection:
+        connection.execute("CREATE TABLE fixed_sources (id INTEGER, ra REAL, dec REAL)")
+    return {"database": str(folder / "older.db")}, r"table fixed_sources lacks the columns \['source_id', 'ra_deg'"
+
+
+def _no_database(folder):
+    (folder / "text.db").write_text("not a database, but long enough to be looked at by anyone " * 20)
+    return {"database": str(folder / "text.db")}, r"text\.db: not a readable SQLite database"
+
+
+def _no_pickle(folder):
+    return {"socat_client_client_type": "pickle"}, r"socat_client_pickle_path: found nothing, expected a file"
+
+
+def _http(folder):
+    return {"socat_client_client_type": "http"}, r"is http, which socat 0\.0\.2 does not have"
+
+
+@pytest.mark.parametrize("make", [_no_file, _empty_file, _older_schema, _no_database, _no_pickle, _http])
+def test_unusable_database_is_refused_and_left_alone(ask, tmp_path, make):
+    """A wrong path, an empty file, an older schema, no database, no pickle, no client: each says what and the cure."""
+    given, message = make(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    environment = {key: value for key, value in given.items() if key != "database"}
+    with pytest.raises(ServiceError, match=message):
+        ask(open_only, given.get("database", ""), **environment)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_database_key_wins_over_any_spelling_of_the_variable(ask, folder, tmp_path):
+    """The key of the configuration is used though the environment names another database in upper case."""
+    elsewhere = {"SOCAT_MODEL_DATABASE_NAME": str(tmp_path / "absent.db"), "SOCAT_CLIENT_CLIENT_TYPE": "http"}
+    fixed, _ = ask(read, [ACROSS], str(folder / "socat.db"), **elsewhere)
+    assert len(fixed) == len(WITHIN)
+
+
+def test_box_of_a_map_holds_exactly_its_pixels():
+    """The box around a map across RA 0 ends at the rims of its outer pixels, and a margin is one of true angles."""
+    shape, wcs = geometry.make_car(0.6, -30.0, 5.0, 3.0, 0.5)
+    box = geometry.outline_box(shape, wcs)
+    assert box["ra_min_deg"] > box["ra_max_deg"]
+    width = (box["ra_max_deg"] - box["ra_min_deg"]) % 360
+    assert width == pytest.approx(shape[1] / 120, abs=1e-9)
+    assert box["dec_max_deg"] - box["dec_min_deg"] == pytest.approx(shape[0] / 120, abs=1e-9)
+    wider = geometry.widen_box(box, 60.0)
+    sides = (wider["ra_max_deg"] - wider["ra_min_deg"]) % 360 - width
+    assert sides == pytest.approx(2 / np.cos(np.radians(box["dec_min_deg"] - 1)), abs=1e-9)
+
+
+def test_map_without_a_readable_header_asks_for_the_whole_sky(tmp_path):
+    """A file that is no map may be anywhere."""
+    (tmp_path / "bad.fits").write_text("nothing")
+    assert footprints.of_maps([tmp_path / "bad.fits"]) == [footprints.WHOLE_SKY]
+
+
+def test_ids_of_socat_are_found_by_position(tmp_path):
+    """A source of the catalogue has the id of the row it came from, though its name was used twice."""
+    from sotrplib import tables as schemas
+    from sotrplib.connectors import collect
+
+    rows = {"socat_id": ["7", "8"], "name": ["a", "a"], "ra_deg": [10.0, 20.0], "dec_deg": [0.0, 0.0]}
+    pd.DataFrame(rows).to_csv(tmp_path / "socat.csv", index=False)
+    columns = {name: np.nan for name in schemas.column_names("catalog")}
+    known = columns | {"source_id": ["a", "a_2", "b"], "source_name": "", "ra_deg": [10.0, 20.0, 30.0], "dec_deg": 0.0}
+    assert collect.socat_ids(schemas.make("catalog", known), tmp_path / "socat.csv") == {"a": "7", "a_2": "8"}
