@@ -98,14 +98,14 @@ def images():
     return [(lightcurvedb.measurement_id(MAPS[3], FLARE), image)]
 
 
-def write(frames, cutouts=()):
+def write(frames, cutouts=(), flux_unit="Jy"):
     """Write a night as a job does; in the process of the client."""
     rows = lightcurvedb.rows_of(frames["measurements"], frames["maps"], errors())
     moving = collect.moving_sources(frames["measurements"], frames["candidates"])
     sources = lightcurvedb.sources_of(frames["sources"], moving, SOCAT)
     telescopes = dict(zip(frames["maps"]["map_id"], frames["maps"]["instrument"], strict=True))
     with lightcurvedb.connect() as connection:
-        return lightcurvedb.write(connection, rows, sources, telescopes, cutouts)
+        return lightcurvedb.write(connection, rows, sources, telescopes, cutouts=cutouts, flux_unit=flux_unit)
 
 
 def create_tables(address):
@@ -253,6 +253,15 @@ def test_changed_flux_replaces_the_old_one(ask, running):
             assert after[name][1][band]["i_flux"] == [2 * flux for flux in curve["i_flux"]]
     ((number, value),) = ask(query, "SELECT count(*), max(data[2][3]) FROM cutouttable", **environment)
     assert number == 1 and value == pytest.approx(0.01)
+
+
+def test_fluxes_in_the_other_unit(ask, running):
+    """In mJy fluxes, errors and cutouts are a thousand times the numbers in Jy, and the cutout says so."""
+    environment = postgres.make_database(running, "milli")
+    ask(query, TABLES_01, **environment)
+    ask(write, night(), images(), "mJy", **environment)
+    assert ask(query, "SELECT min(flux), max(flux_err) FROM flux_measurements", **environment) == [(-6.0, 10.0)]
+    assert ask(query, "SELECT data[2][3], units FROM cutouts", **environment) == [(5.0, "mJy")]
 
 
 def test_tables_of_the_next_generation(ask, second):

@@ -111,7 +111,7 @@ def write_lightcurves(tables, known, files, options):
     files : dict of str to (path, path, path)
         As of :func:`cutouts`.
     options : mapping
-        ``cutout_snr_min``, ``cutout_arcmin``.
+        ``flux_unit``, ``cutout_snr_min``, ``cutout_arcmin``.
 
     Returns
     -------
@@ -126,4 +126,5 @@ def write_lightcurves(tables, known, files, options):
     telescopes = dict(zip(tables["maps"]["map_id"], tables["maps"]["instrument"], strict=True))
     images = cutouts(files, rows, options["cutout_arcmin"], options["cutout_snr_min"])
     with lightcurvedb.connect() as connection:
-        return lightcurvedb.write(connection, rows, sources, telescopes, images)
+        flux_unit = options["flux_unit"]
+        return lightcurvedb.write(connection, rows, sources, telescopes, cutouts=images, flux_unit=flux_unit)

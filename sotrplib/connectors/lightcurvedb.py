@@ -5,7 +5,8 @@ A PostgreSQL database that lightcurvedb's own environment variables name (``LIGH
 and 0.1, with UUIDs and instruments. Rows go in by COPY, all in one transaction. Each measurement has an id made from
 its map and source, so that what is written again replaces itself; nothing is ever deleted.
 
-Fluxes are written in Jy, angles in degrees, right ascension from -180 to 180, as the pipelines before this one did.
+Fluxes are written in Jy (or mJy: pipelines before this one did both), angles in degrees, right ascension from -180 to
+180.
 """
 
 import json
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 
-from sotrplib import tables
+from sotrplib import tables, units
 from sotrplib.connectors import ServiceError
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "sotrp/lightcurvedb")
@@ -52,7 +53,7 @@ def rows_of(measurements, maps, positions):
     pandas.DataFrame
         One row a measurement at a known place (not blind) with a flux, detected or not: measurement_id, source,
         map_id, band, module, frequency, time (UTC; that of the map where a position has none), ra, dec, ra_unc,
-        dec_unc (true angles), flux, flux_err and extra (JSON: flags, map_id, kind, measurement_id).
+        dec_unc (true angles), flux and flux_err in mJy, snr and extra (JSON: flags, map_id, kind, measurement_id).
     """
     kept = measurements[measurements["kind"].isin(_KINDS) & np.isfinite(measurements["flux_mjy"])]
     time = kept["time_unix_s"].fillna(kept["map_id"].map(maps.set_index("map_id")["time_unix_s"]))
@@ -73,8 +74,8 @@ def rows_of(measurements, maps, positions):
             "dec": kept["dec_deg"].to_numpy(),
             "ra_unc": errors["ra_err_arcsec"].to_numpy(),
             "dec_unc": errors["dec_err_arcsec"].to_numpy(),
-            "flux": kept["flux_mjy"].to_numpy() / 1000,
-            "flux_err": kept["flux_err_mjy"].to_numpy() / 1000,
+            "flux": kept["flux_mjy"].to_numpy(),
+            "flux_err": kept["flux_err_mjy"].to_numpy(),
             "snr": kept["snr"].to_numpy(),
             "extra": [_extra(*label) for label in labels],
         }
@@ -147,7 +148,7 @@ def connect():
         raise ServiceError(f"{what}: {reason}; see LIGHTCURVEDB_POSTGRES_HOST, _PORT, _USER, _PASSWORD, _DB") from error
 
 
-def write(connection, rows, sources, telescopes, cutouts=()):
+def write(connection, rows, sources, telescopes, *, cutouts=(), flux_unit="Jy"):
     """Write measurements with their sources, bands and cutouts; what is there already is brought up to date.
 
     Parameters
@@ -159,6 +160,8 @@ def write(connection, rows, sources, telescopes, cutouts=()):
         Instrument of each map, by map_id.
     cutouts : iterable of (UUID, array (ny, nx))
         Of measurements, flux in mJy; NaN where there is no data.
+    flux_unit : {"Jy", "mJy"}
+        Of fluxes and cutouts in the database.
 
     Returns
     -------
@@ -176,12 +179,13 @@ def write(connection, rows, sources, telescopes, cutouts=()):
         cursor.execute("LOCK TABLE sources IN SHARE ROW EXCLUSIVE MODE")
         ids = layout.match_sources(cursor, sources[sources["source"].isin(rows["source"])])
         cursor.executemany(layout.ADD_BAND, _bands(rows, telescopes))
-        _stage(cursor, rows, ids)
+        scale = 1 / units.flux_factor(flux_unit)
+        _stage(cursor, rows.assign(flux=rows["flux"] * scale, flux_err=rows["flux_err"] * scale), ids)
         cursor.execute(layout.UPDATE)
         cursor.execute(layout.INSERT)
-        n_cutouts = _stage_cutouts(cursor, rows, cutouts)
-        cursor.execute(layout.UPDATE_CUTOUTS)
-        cursor.execute(layout.INSERT_CUTOUTS)
+        n_cutouts = _stage_cutouts(cursor, rows, cutouts, scale)
+        for statement in (layout.UPDATE_CUTOUTS, layout.INSERT_CUTOUTS):
+            cursor.execute(statement, {"unit": flux_unit})
     return {"measurements": len(rows), "sources": len(ids), "cutouts": n_cutouts}
 
 
@@ -237,11 +241,11 @@ class Tables00:
             ON f.source_id = s.source_id::int AND f.extra ->> 'measurement_id' = s.measurement_id::text
     """
     UPDATE_CUTOUTS = f"""
-        UPDATE cutouttable t SET data = k.data, time = k.time, units = 'Jy' FROM ({_KEYS}) k WHERE t.flux_id = k.id
+        UPDATE cutouttable t SET data = k.data, time = k.time, units = %(unit)s FROM ({_KEYS}) k WHERE t.flux_id = k.id
     """
     INSERT_CUTOUTS = f"""
         INSERT INTO cutouttable (data, time, units, band_name, flux_id)
-        SELECT k.data, k.time, 'Jy', k.band_name, k.id FROM ({_KEYS}) k
+        SELECT k.data, k.time, %(unit)s, k.band_name, k.id FROM ({_KEYS}) k
         WHERE NOT EXISTS (SELECT FROM cutouttable t WHERE t.flux_id = k.id)
     """
 
@@ -301,12 +305,12 @@ class Tables01:
         ORDER BY source_id, time
     """
     UPDATE_CUTOUTS = """
-        UPDATE cutouts t SET data = c.data, time = s.time, units = 'Jy'
+        UPDATE cutouts t SET data = c.data, time = s.time, units = %(unit)s
         FROM staged_cutouts c JOIN staged s USING (measurement_id) WHERE t.measurement_id = c.measurement_id
     """
     INSERT_CUTOUTS = """
         INSERT INTO cutouts (measurement_id, source_id, frequency, module, data, time, units)
-        SELECT c.measurement_id, s.source_id::uuid, s.frequency, s.module, c.data, s.time, 'Jy'
+        SELECT c.measurement_id, s.source_id::uuid, s.frequency, s.module, c.data, s.time, %(unit)s
         FROM staged_cutouts c JOIN staged s USING (measurement_id)
         WHERE NOT EXISTS (SELECT FROM cutouts t WHERE t.measurement_id = c.measurement_id)
     """
@@ -374,14 +378,14 @@ def _stage(cursor, rows, ids):
     cursor.execute("ANALYZE staged")
 
 
-def _stage_cutouts(cursor, rows, cutouts):
-    """Cutouts of measurements that are written, in Jy; number of them."""
+def _stage_cutouts(cursor, rows, cutouts, scale):
+    """Cutouts of measurements that are written, times ``scale``; number of them."""
     cursor.execute("CREATE TEMP TABLE staged_cutouts (measurement_id uuid PRIMARY KEY, data real[]) ON COMMIT DROP")
     wanted, n_written = set(rows["measurement_id"]), 0
     with cursor.copy("COPY staged_cutouts FROM STDIN") as copy:
         for own_id, image in cutouts:
             if own_id in wanted:
-                copy.write_row((own_id, (np.asarray(image, float) / 1000).tolist()))
+                copy.write_row((own_id, (np.asarray(image, float) * scale).tolist()))
                 wanted.discard(own_id)
                 n_written += 1
     return n_written
