@@ -24,6 +24,7 @@ rule find_sources:
 rule sift_candidates:
     input:
         map="results/preprocessed/{map_id}.h5",
+        pointing="results/pointing/{map_id}.h5",
         forced="results/forced_photometry/{map_id}.h5",
         detections="results/detections/{map_id}.h5",
         catalog="results/inputs/catalog.h5",

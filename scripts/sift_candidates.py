@@ -1,6 +1,6 @@
 """Sort what was found in the map into known, moving, noise, flare and transient."""
 
-from sotrplib import ephemerides, logs, maps, sifting, sources, store
+from sotrplib import ephemerides, logs, maps, pointing, revisits, sifting, sources, store
 
 
 def sift(job):
@@ -9,14 +9,13 @@ def sift(job):
     freq_ghz = sky_map.info.freq_ghz
     clock = ephemerides.PixelClock(sky_map.time, sky_map.info.t_ref_unix_s, sky_map.rho.shape)
     moving = ephemerides.positions_in_map(job.params.ephemerides, sky_map.wcs, clock, attrs["site"])
-    sifted = sifting.sift(
-        store.read_table(job.input.detections, "detections"),
-        store.read_table(job.input.forced, "forced"),
-        sources.in_band(catalog, freq_ghz, reference),
-        moving,
-        job.params.options,
-        band=sifting.MapBand(attrs["fwhm_arcmin"], freq_ghz / reference["freq_ghz"]),
-    )
+    known = sources.in_band(catalog, freq_ghz, reference), moving, job.params.options
+    band = sifting.MapBand(attrs["fwhm_arcmin"], freq_ghz / reference["freq_ghz"])
+    forced = store.read_table(job.input.forced, "forced")
+    found = sifting.sort_detections(store.read_table(job.input.detections, "detections"), forced, *known, band=band)
+    model = pointing.from_dict(store.read_attrs(job.input.pointing)["pointing"])
+    forced = revisits.flag_near_detections(job.input.map, forced, found, model)
+    sifted = sifting.add_flares(found, forced, *known, band=band)
     return {"frames": {"sifted": ("sifted", sifted), "moving": ("moving", moving)}}
 
 

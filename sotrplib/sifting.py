@@ -51,6 +51,9 @@ class MapBand:
 def sift(detections, forced, catalog, moving, options, *, band):
     """Give each detection of a map its class, and add the catalogue sources that flare.
 
+    In two steps, :func:`sort_detections` and :func:`add_flares`, between which the forced fluxes may be flagged for
+    what was detected beside them.
+
     Parameters
     ----------
     detections, forced, catalog, moving : pandas.DataFrame
@@ -67,6 +70,12 @@ def sift(detections, forced, catalog, moving, options, *, band):
         Table ``sifted``: the detections in their order, then the flaring sources (origin ``forced``,
         detection_id -1). ``matched_name`` is the source_id or the name of the moving object.
     """
+    found = sort_detections(detections, forced, catalog, moving, options, band=band)
+    return add_flares(found, forced, catalog, moving, options, band=band)
+
+
+def sort_detections(detections, forced, catalog, moving, options, *, band):
+    """Rows of :func:`sift` that are detections."""
     blind = detections.reset_index(drop=True)
     on_source = _match_catalog(blind, forced, catalog, options)
     on_mover = _match_moving(blind, moving, options)
@@ -78,9 +87,13 @@ def sift(detections, forced, catalog, moving, options, *, band):
     verdict = _put_match(verdict, on_source, "known", "catalogue source")
     verdict = _put_match(verdict, on_mover, "moving", "moving object")
     match = on_source.where(~on_mover["matched"], on_mover)
-    found = blind.assign(origin="blind", **verdict, **_match_columns(match))
+    return tables.make("sifted", blind.assign(origin="blind", **verdict, **_match_columns(match)))
+
+
+def add_flares(found, forced, catalog, moving, options, *, band):
+    """Rows of :func:`sift`: those of :func:`sort_detections`, then the flaring sources."""
     flares = _flares(forced, catalog, moving, options, band)
-    return tables.make("sifted", pd.concat([tables.make("sifted", found), flares], ignore_index=True))
+    return tables.make("sifted", pd.concat([found, flares], ignore_index=True))
 
 
 def flare_significance(forced, options, freq_ratio):

@@ -309,3 +309,15 @@ def test_shapes_of_photutils_serve_the_cuts(chosen, cut):
     found = sift(detections(*place, **shape), shapes=chosen)
     assert np.flatnonzero(found["class"] == "noise").tolist() == cut
     assert all("island" in reason for reason in found["reason"][cut])
+
+
+def test_light_of_a_detection_beside_it_makes_no_flare():
+    """A source at ten times its catalogue flux flares; flagged for a brighter detection beside it, it does not."""
+    known = catalog([150.0], [0.0])
+    photometry = forced(known, 1000.0)
+    beside = sifting.sort_detections(detections([150.03], [0.0]), photometry, known, NOTHING[1], OPTIONS, band=BAND)
+    assert list(beside["class"]) == ["transient"]
+    near = photometry.assign(flags=np.uint32(tables.flag("NEAR_BRIGHT")))
+    for given, classes in ((photometry, ["transient", "flare"]), (near, ["transient"])):
+        found = sifting.add_flares(beside, given, known, NOTHING[1], OPTIONS, band=BAND)
+        assert list(found["class"]) == classes
