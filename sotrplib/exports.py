@@ -13,11 +13,7 @@ from sotrplib import store, tables
 
 SUFFIXES = {"parquet": ".parquet", "csv": ".csv", "fits": ".fits", "pickle": ".pkl", "json": ".json"}
 _FITS_CODES = {"f8": "D", "f4": "E", "i8": "K", "i4": "J", "u4": "J", "b1": "L"}
-_BAND_STATISTICS = {
-    "mean_flux_mjy": ("mean_flux_{band}_mjy", "inverse-variance weighted mean flux in {band}"),
-    "mean_flux_err_mjy": ("mean_flux_err_{band}_mjy", "error of the weighted mean in {band}"),
-    "scatter_mjy": ("scatter_{band}_mjy", "sample standard deviation of the flux in {band}"),
-}
+_KEYS = ("source_id", "band", "n_measurements")  # columns of source_bands that are no statistics
 
 
 def export(path, frame, columns):
@@ -67,19 +63,25 @@ def wide_sources(sources, source_bands):
     Returns
     -------
     frame : pandas.DataFrame
-        ``sources`` with mean_flux_{band}_mjy, mean_flux_err_{band}_mjy and scatter_{band}_mjy of each band
-        (sorted); NaN where a source was not measured in it.
+        ``sources`` with all statistics of each band (sorted), as mean_flux_{band}_mjy or eta_{band}; NaN where a
+        source was not measured in it.
     columns : tuple of tables.Column
         Units and descriptions of the columns of ``frame``.
     """
     frame, columns = sources.copy(), list(tables.SCHEMAS["sources"])
     for band in sorted(set(source_bands["band"])):
         rows = source_bands[source_bands["band"] == band].set_index("source_id")
-        for name, (pattern, text) in _BAND_STATISTICS.items():
-            wide = pattern.format(band=band)
-            frame[wide] = rows[name].reindex(sources["source_id"]).to_numpy(float)
-            columns.append(tables.Column(wide, "f8", "mJy", text.format(band=band)))
+        for column in tables.SCHEMAS["source_bands"]:
+            if column.name not in _KEYS:
+                wide = _with_band(column.name, band)
+                frame[wide] = rows[column.name].reindex(sources["source_id"]).to_numpy(float)
+                columns.append(tables.Column(wide, "f8", column.unit, f"{column.description}, in {band}"))
     return frame, tuple(columns)
+
+
+def _with_band(name, band):
+    """Name of a statistic with its band, before the unit if it ends in one."""
+    return name.removesuffix("_mjy") + f"_{band}" + ("_mjy" if name.endswith("_mjy") else "")
 
 
 def _write_parquet(path, frame, columns):

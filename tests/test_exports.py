@@ -102,7 +102,9 @@ def test_wide_sources_have_the_bands_side_by_side(tmp_path):
     np.testing.assert_array_equal(frame["mean_flux_f090_mjy"], [np.nan, 1])
     np.testing.assert_array_equal(frame["mean_flux_err_f150_mjy"], [2, 3])
     assert [c.name for c in described] == list(frame.columns)
-    assert {c.unit for c in described if "f090" in c.name} == {"mJy"}
+    assert {c.unit for c in described if "f090" in c.name and c.name.endswith("_mjy")} == {"mJy"}
+    np.testing.assert_array_equal(frame["eta_f090"], [np.nan, 1])
+    assert {c.unit for c in described if c.name in ("eta_f090", "flare_sigma_f150")} == {"1"}
     exports.export(tmp_path / "sources.fits", frame, described)
 
 
