@@ -159,7 +159,8 @@ def _neighbours(found, others, radius_arcsec):
     i, j = np.concatenate(pairs, axis=1)
     if found is not others:
         return i, j
-    return np.divmod(np.unique(np.concatenate([i * len(points) + j, j * len(points) + i])), len(points))
+    both = np.sort(np.concatenate([i * len(points) + j, j * len(points) + i]))
+    return np.divmod(both[np.append(True, np.diff(both) > 0)[: len(both)]], len(points))  # np.unique hashes, slowly
 
 
 def _map_keys(rows, i, j):
