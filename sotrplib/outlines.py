@@ -11,6 +11,7 @@ import numpy as np
 
 _PIECE_PIX = 64
 _NEAR_PIECES = 2.0  # positions nearer than this many times the widest piece are left to the tree
+_BESIDE = 3  # points of a straight piece on either side of the foot that may be the nearest
 _AT_ONCE = 2_000_000
 _ROUNDING = 1e-12
 
@@ -18,7 +19,8 @@ _ROUNDING = 1e-12
 class _Pieces(NamedTuple):
     """Points (m, 3) in the order of their pieces, and for each piece (k,) the first of its points and their number.
 
-    A piece lies within ``radius`` of its point ``middle`` and within ``thickness`` of the line ``start`` to ``end``.
+    A piece lies within ``radius`` of its point ``middle`` and within ``thickness`` of the line ``start`` to ``end``;
+    the points of a ``straight`` one are evenly spaced along it.
     """
 
     points: np.ndarray
@@ -29,6 +31,7 @@ class _Pieces(NamedTuple):
     start: np.ndarray
     end: np.ndarray
     thickness: np.ndarray
+    straight: np.ndarray
 
 
 def nearest(positions, points, pixels):
@@ -41,7 +44,7 @@ def nearest(positions, points, pixels):
     points : array (m, 3)
         At least one.
     pixels : (row, column), arrays (m,) int
-        Of the points; pieces are what lies in one square of 64 x 64 pixels.
+        Of the points, each once; pieces are what lies in one square of 64 x 64 pixels.
 
     Returns
     -------
@@ -59,16 +62,19 @@ def nearest(positions, points, pixels):
 
 
 def _cut(points, pixels):
-    row, column = (np.asarray(p) // _PIECE_PIX for p in pixels)
-    order = np.lexsort((column, row))
-    points, row, column = points[order], row[order], column[order]
+    place = np.stack(pixels)
+    order = np.lexsort((*place[::-1], *(place[::-1] // _PIECE_PIX)))
+    points, place = points[order], place[:, order]
+    row, column = place // _PIECE_PIX
     first = np.flatnonzero(np.append(True, (np.diff(row) != 0) | (np.diff(column) != 0)))
     count = np.diff(np.append(first, len(points)))
     start, end, middle = points[first], points[first + count - 1], points[first + count // 2]
     off_middle = np.linalg.norm(points - np.repeat(middle, count, axis=0), axis=1)
-    off_line = _to_lines(points, *(np.repeat(corner, count, axis=0) for corner in (start, end)))
+    off_line, _ = _to_lines(points, *(np.repeat(corner, count, axis=0) for corner in (start, end)))
+    extent = np.abs(place[:, first + count - 1] - place[:, first])
+    straight = (extent.min(axis=0) == 0) & (extent.max(axis=0) == count - 1)
     radius, thickness = (np.maximum.reduceat(off, first) for off in (off_middle, off_line))
-    return _Pieces(points, first, count, middle, radius, start, end, thickness)
+    return _Pieces(points, first, count, middle, radius, start, end, thickness, straight)
 
 
 def _nearest_far(positions, pieces):
@@ -77,11 +83,11 @@ def _nearest_far(positions, pieces):
     to_middle = cdist(positions, pieces.middle)
     enough = to_middle.min(axis=1, initial=np.inf) + _ROUNDING
     i, piece = np.nonzero(to_middle - pieces.radius <= enough[:, None])
-    lowest = _to_lines(positions[i], pieces.start[piece], pieces.end[piece]) - pieces.thickness[piece]
-    close = lowest <= enough[i]
-    i, piece = i[close], piece[close]
-    count = pieces.count[piece]
-    member = np.arange(count.sum()) + np.repeat(pieces.first[piece] - np.cumsum(count) + count, count)
+    to_line, part = _to_lines(positions[i], pieces.start[piece], pieces.end[piece])
+    close = to_line - pieces.thickness[piece] <= enough[i]
+    i, piece, part = i[close], piece[close], part[close]
+    first, count = _members(pieces, piece, part)
+    member = np.arange(count.sum()) + np.repeat(first - np.cumsum(count) + count, count)
     offset = pieces.points[member]
     offset -= np.repeat(positions[i], count, axis=0)
     square = np.einsum("ij,ij->i", offset, offset)
@@ -89,10 +95,20 @@ def _nearest_far(positions, pieces):
     return np.sqrt(np.minimum.reduceat(square, of_position))
 
 
+def _members(pieces, piece, part):
+    """First and number of the points of a piece that can be the nearest: of a straight one those beside the foot."""
+    first, count = pieces.first[piece], pieces.count[piece]
+    foot = np.rint(part * (count - 1)).astype(int)
+    low, high = np.maximum(foot - _BESIDE, 0), np.minimum(foot + _BESIDE + 1, count)
+    straight = pieces.straight[piece]
+    return np.where(straight, first + low, first), np.where(straight, high - low, count)
+
+
 def _to_lines(positions, start, end):
-    """Distance (n,) of positions (n, 3) to the straight lines from ``start`` to ``end`` (n, 3)."""
+    """Distance (n,) of positions (n, 3) to the lines from ``start`` to ``end`` (n, 3), and the foot on them, 0 to 1."""
     along, offset = end - start, positions - start
     length = np.einsum("ij,ij->i", along, along)
     part = np.divide(np.einsum("ij,ij->i", along, offset), length, out=np.zeros(len(length)), where=length > 0)
-    offset -= np.clip(part, 0, 1)[:, None] * along
-    return np.sqrt(np.einsum("ij,ij->i", offset, offset))
+    np.clip(part, 0, 1, out=part)
+    offset -= part[:, None] * along
+    return np.sqrt(np.einsum("ij,ij->i", offset, offset)), part

@@ -336,14 +336,13 @@ def _refine_stamps(skymap, expected, height, chosen, size):
 def _stamps(skymap, expected, height, chosen, half):
     """s around the chosen sources without the other sources, (n, k, k), and the middle pixel of each stamp."""
     row, column = np.rint(expected.y[chosen]).astype(int), np.rint(expected.x[chosen]).astype(int)
-    rho, kappa = (stamps.around(image, row, column, half) for image in (skymap.rho, skymap.kappa))
-    depth = np.sqrt(np.maximum(kappa, 0), dtype="f8")
-    images = np.divide(rho, depth, out=np.full(rho.shape, np.nan), where=depth > 0)
+    images = stamps.around(stamps.Significance(skymap.rho, skymap.kappa), row, column, half)
     stamp, other = _neighbours(expected, height, chosen, np.sqrt(2) * half, templates.envelope(skymap.template))
     for start in range(0, len(stamp), _STAMPS_AT_ONCE):
         i, j = stamp[start : start + _STAMPS_AT_ONCE], other[start : start + _STAMPS_AT_ONCE]
         fy, fx = expected.y[j] - row[i], expected.x[j] - column[i]
-        models = templates.patches(skymap.template, fy, fx, expected.y[j], half) * height[j][:, None, None]
+        models = templates.patches(skymap.template, fy, fx, expected.y[j], half)
+        models = np.multiply(models, height[j][:, None, None], dtype="f4", casting="same_kind")
         for index, model in zip(i.tolist(), models, strict=True):
             images[index] -= model
     return images, row, column

@@ -122,7 +122,16 @@ def _island_moments(sources, height):
     The covariance of photutils' SourceCatalog, which a test compares; importing it would take several times as long as
     a whole search. Islands thinner than a pixel are widened by the variance of a pixel, 1/12, as there.
     """
-    labels = _label_stamps(_above_half(sources, height))
+    above = _above_half(sources, height)
+    inner, crosses = _inner(above)
+    moments = _moments(sources[:, inner, inner], above[:, inner, inner])
+    moments[crosses] = _moments(sources[crosses], above[crosses])
+    return moments
+
+
+def _moments(sources, above):
+    """Second moments (n, 2, 2) of the pixels ``above`` that are connected to the middle of each stamp (n, k, k)."""
+    labels = _label_stamps(above)
     middle = sources.shape[1] // 2
     own = (labels == labels[:, middle, middle][:, None, None]) & (labels > 0)
     weight = np.where(own, sources, 0)
@@ -160,14 +169,24 @@ def stamp_half(template, band):
 
 def count_above_half(sources, height):
     """Connected pixels above half of ``height`` around the middle of each stamp (n, k, k)."""
-    middle, above = sources.shape[1] // 2, _above_half(sources, height)
-    inner = slice(middle - middle // 2, middle + middle // 2 + 1)
-    border = above[:, inner, inner].copy()
-    border[:, 1:-1, 1:-1] = False
-    crosses = border.any(axis=(1, 2))
+    above = _above_half(sources, height)
+    inner, crosses = _inner(above)
     counts = _count_connected(above[:, inner, inner])
     counts[crosses] = _count_connected(above[crosses])
     return counts
+
+
+def _inner(above):
+    """Slice of the inner half of stamps (n, k, k), and whether any pixel of its border is ``above``, (n,)."""
+    middle = above.shape[1] // 2
+    low, high = middle - middle // 2, middle + middle // 2
+    sides = (
+        above[:, low, low : high + 1],
+        above[:, high, low : high + 1],
+        above[:, low : high + 1, low],
+        above[:, low : high + 1, high],
+    )
+    return slice(low, high + 1), np.any([side.any(axis=1) for side in sides], axis=0)
 
 
 def _count_connected(above):

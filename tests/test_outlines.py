@@ -22,7 +22,8 @@ def ragged(height, width, rng):
     """A rectangle with teeth, and a few single pixels inside."""
     row, column = rectangle(height, width)
     inside = rng.integers(0, height, 5), rng.integers(0, width, 5)
-    return np.append(row + rng.integers(-9, 10, len(row)), inside[0]), np.append(column, inside[1])
+    pixels = np.append(row + rng.integers(-9, 10, len(row)), inside[0]), np.append(column, inside[1])
+    return tuple(rng.permutation(np.unique(np.stack(pixels), axis=1), axis=1))
 
 
 @pytest.mark.parametrize("outline", ["straight", "ragged", "one point"])
