@@ -18,6 +18,7 @@ from sotrplib.positions import Refined
 _LOWEST_START = 0.75  # maxima of pixels are followed from this fraction of the threshold on,
 _START_MARGIN = 0.06  # or from this less than a source in the corner of four pixels has in them
 _BRIGHT = 2.0  # sources above this many thresholds are searched around
+_SAME_PIX = 1.0  # peaks closer than this are one
 _NO_LOAD = 0.1  # what a brighter peak may add to another before it counts, in sigma
 _ROUNDS = 10
 _ATTEMPTS = 10
@@ -101,7 +102,7 @@ def significance(rho, kappa):
 def search(field):
     """All sources of a field above the threshold ``snr_min`` (:class:`Found`)."""
     scene = _bare(field)
-    first, painted = _sure_peaks(field, scene.residual, _maxima(field, scene.residual))
+    first, painted = first_peaks(field, scene.residual)
     peaks = _fit(field, first)
     scene = _repaint(field, scene, peaks, painted)
     for _ in range(_ROUNDS if painted.any() else 0):
@@ -115,6 +116,25 @@ def search(field):
     if len(kept) < len(peaks.y):
         peaks = _fit(field, _join(first, take(peaks, kept[len(first.y) :])))
     return settle(field, peaks, painted[kept], scene)[0]
+
+
+def first_peaks(field, s):
+    """Peaks of s above the threshold as they are, each by itself.
+
+    Parameters
+    ----------
+    field : Field
+    s : array (ny, nx) float32
+        See :func:`significance`.
+
+    Returns
+    -------
+    peaks : positions.Refined
+        Those that no brighter one can have made.
+    painted : array (n,) bool
+        Which of them are to be taken out of the map before it is searched again.
+    """
+    return _sure_peaks(field, s, _maxima(field, s))
 
 
 def settle(field, peaks, painted=None, scene=None):
@@ -183,6 +203,8 @@ def models_near(field, image, peaks, painted):
 
 def _reached(field, peaks, painted, half):
     """Index of the peaks whose stamps of a half size are reached by the template of another that is painted."""
+    if not painted.any():
+        return np.zeros(0, int)
     reach = np.zeros(len(peaks.y))
     reach[painted] = subtraction.extents(field.template, peaks.s_max[painted], _PAINT_TOLERANCE) + 1.0
     i, j = positions.close_pairs(peaks.y, peaks.x, np.sqrt(2) * (reach.max(initial=0) + half)).T
@@ -219,8 +241,8 @@ def _sure_peaks(field, image, start):
     threshold = field.options["snr_min"]
     peaks = positions.refine(image, *start, field.template)
     enough = np.nan_to_num(peaks.s_max) >= _LOWEST_START * threshold
-    peaks = take(peaks, np.flatnonzero(enough & positions.distinct(*peaks[:3])))
-    bright, faint, load = _loads(peaks, field.template, threshold)
+    peaks = take(peaks, np.flatnonzero(enough))
+    peaks, (bright, faint, load) = _loads(peaks, field.template, threshold)
     most = np.zeros(len(peaks.y))
     np.maximum.at(most, faint, load)
     lowest = limit(field, image, peaks, np.zeros(len(peaks.y), bool))
@@ -234,15 +256,20 @@ def _sure_peaks(field, image, start):
 
 
 def _loads(peaks, template, threshold):
-    """Pairs of a peak above the threshold and a fainter one, and the most that its template can add at that."""
+    """Distinct peaks, pairs of one above the threshold and a fainter one, and the most that its template adds there."""
     envelope = templates.envelope(template)
     reach = np.count_nonzero(envelope * np.max(peaks.s_max, initial=1) > _NO_LOAD) + 1
     i, j = positions.close_pairs(peaks.y, peaks.x, reach).T
     i, j = np.where(peaks.s_max[i] >= peaks.s_max[j], [i, j], [j, i])
     distance = np.hypot(peaks.y[i] - peaks.y[j], peaks.x[i] - peaks.x[j])
+    same = distance <= _SAME_PIX
+    keep = positions.keep_highest(peaks.s_max, i[same], j[same])
+    both = keep[i] & keep[j]
+    peaks, place = take(peaks, np.flatnonzero(keep)), np.cumsum(keep) - 1
+    i, j, distance = place[i[both]], place[j[both]], distance[both]
     load = peaks.s_max[i] * np.interp(distance, np.arange(len(envelope)), envelope)
     counts = (load > _NO_LOAD) & (peaks.s_max[i] >= threshold)
-    return i[counts], j[counts], load[counts]
+    return peaks, (i[counts], j[counts], load[counts])
 
 
 def _new_peaks(field, residual, known):

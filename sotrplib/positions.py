@@ -12,7 +12,7 @@ import numpy as np
 from sotrplib import geometry
 from sotrplib import template as templates
 
-_BLOCK_ROWS = 64  # few enough to stay in the cache
+_BLOCK_ROWS = 128  # few enough to stay in the cache
 _LAST_STEP_PIX = 0.03  # after a step this short the error is some 1e-4 pixels
 _LONGEST_STEP_PIX = 1.0
 _AROUND = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))

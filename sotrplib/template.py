@@ -355,13 +355,15 @@ def interpolate(taps, y, x, template, derivatives=0):
     -------
     As :func:`sample`.
     """
-    valid = np.isfinite(taps)
+    whole = np.isfinite(np.einsum("nij->n", taps)) & np.isfinite(y) & np.isfinite(x)
+    if whole.all():
+        result = _separable(template, taps, y, x, derivatives)
+        return tuple(result) if derivatives else result[0]
     result = np.full((_N_OUTPUTS[derivatives], len(taps)), np.nan)
-    usable = _nearest_valid(valid, y, x)
-    whole = valid.all(axis=(1, 2))
-    for chosen, method in ((whole & usable, _separable), (usable & ~whole, _solved)):
-        index = slice(None) if chosen.all() else np.flatnonzero(chosen)
-        if chosen.any():
+    rest = np.flatnonzero(~whole)
+    part = rest[_nearest_valid(np.isfinite(taps[rest]), y[rest], x[rest])]
+    for index, method in ((np.flatnonzero(whole), _separable), (part, _solved)):
+        if index.size:
             result[:, index] = method(template, taps[index], y[index], x[index], derivatives)
     return tuple(result) if derivatives else result[0]
 

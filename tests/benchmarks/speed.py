@@ -31,6 +31,8 @@ from sotrplib import (
 
 _SIZES = {"full": {"7200 x 2400": (2400, 7200), "7200 x 4800": (4800, 7200)}, "small": {"1200 x 600": (600, 1200)}}
 _TILE = (120, 120)
+_FINDER = "from rho and kappa to distinct peaks above the threshold, their positions and heights"
+_TABLE = "with sources that only show once others are gone, joint fits, shapes, distances to edges, flags"
 
 
 def speed(size):
@@ -42,10 +44,11 @@ def speed(size):
     many = {"full": 10_000, "small": 150}[size]
     times = _fresh("time_forced", largest, many)
     against = f"against {times['fitter']}"
-    yield _ratio("forced photometry a source", times)._replace(note=against)
+    yield _ratio("forced photometry a source", times)._replace(note=f"whole table, {against}")
     yield _ratio("fluxes alone a source", times | {"ours": times["fluxes"]})._replace(note=against)
     times = _fresh("time_finder", largest, many)
-    yield _ratio("finder", times)._replace(n=times["found"])
+    yield _ratio("finder", times | {"ours": times["peaks"]})._replace(n=times["n_peaks"], note=_FINDER)
+    yield _ratio("finder, whole table", times)._replace(n=times["found"], note=_TABLE)
     yield from chain_rows(largest, {"full": 4096, "small": 60}[size])
 
 
@@ -127,8 +130,8 @@ def time_forced(shape, n):
     sky_map, sources, y, x = white_map(shape, n, np.random.default_rng(2))
     catalog = scenes.as_catalog(sources)
     scenes.force(sky_map, catalog.iloc[:50], None)
-    ours, _ = cpu_seconds(scenes.force, sky_map, catalog, None, repeat=2)
-    alone, _ = cpu_seconds(photometry.measure, sky_map.rho, sky_map.kappa, y, x, sky_map.template, repeat=2)
+    ours, _ = cpu_seconds(scenes.force, sky_map, catalog, None, repeat=3)
+    alone, _ = cpu_seconds(photometry.measure, sky_map.rho, sky_map.kappa, y, x, sky_map.template, repeat=5)
     fitter, fit = blocks.gaussian_fitter()
     flux, error = maps.flux(sky_map), maps.flux_err(sky_map)
     inside = np.flatnonzero((y > 11) & (x > 11) & (y < shape[0] - 12) & (x < shape[1] - 12))[:100]
@@ -138,17 +141,21 @@ def time_forced(shape, n):
 
 
 def time_finder(shape, n):
-    """CPU time of the search for peaks, and of photutils' detection, deblending and catalogue."""
+    """CPU time of the search for peaks, alone and with all else, and of photutils' detection, deblending and table."""
     import blocks
 
-    from sotrplib import pointing
+    from sotrplib import peaks, pointing
 
     sky_map, *_ = white_map(shape, n, np.random.default_rng(3))
+    field = peaks.make_field(sky_map, sky_map.rho, scenes.options()["find_sources"])
     small, *_ = white_map((400, 400), 20, np.random.default_rng(4))
     scenes.find(small, None, pointing.PointingModel())
-    ours, found = cpu_seconds(scenes.find, sky_map, None, pointing.PointingModel(), repeat=2)
+    alone, (first, _) = cpu_seconds(
+        lambda: peaks.first_peaks(field, peaks.significance(field.rho, sky_map.kappa)), repeat=5
+    )
+    ours, found = cpu_seconds(scenes.find, sky_map, None, pointing.PointingModel(), repeat=3)
     usual, _ = cpu_seconds(blocks.segment, maps.snr(sky_map))
-    return {"ours": ours, "usual": usual, "found": len(found)}
+    return {"ours": ours, "peaks": alone, "usual": usual, "found": len(found), "n_peaks": len(first.y)}
 
 
 def white_map(shape, n, rng, *, sigma_mjy=10.0, fwhm_arcmin=1.94):
