@@ -3,8 +3,10 @@
 Those are imported where they are needed, so that help and the completion of the shell come at once.
 """
 
+import os
 import shutil
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -64,20 +66,29 @@ def main():
     help="basic: this machine. prefect: this machine, shown on a Prefect server. slurm: one job a map on a cluster.",
 )
 @click.option("--data-dir", type=click.Path(exists=True, file_okay=False), help="Replaces {data_dir} in paths.")
+@click.option("--live/--no-live", default=True, help="On a terminal: bars by stage, or Snakemake's messages.")
 @click.argument("snakemake", nargs=-1, type=click.UNPROCESSED, metavar="[-- SNAKEMAKE ...]")
-def run(config, dry_run, cores, runner, data_dir, snakemake):
+def run(config, runner, *, dry_run, cores, data_dir, live, snakemake):
     """Check a configuration and run the workflow in this folder.
 
     Results go to ./results. A run that was stopped goes on where it was, and what is up to date is left alone.
     Anything after -- goes to Snakemake: options (`-- --forceall`) and targets (`-- recovery`).
     """
     _refuse_commands(snakemake)
-    if runner == "prefect":
-        raise click.UsageError("the runner prefect is not in this version")
     _resolve(config, data_dir)
     values = {"data_dir": data_dir} if data_dir else {}
-    arguments = engine.arguments(config, runner=runner, cores=cores, dry_run=dry_run, values=values, more=snakemake)
-    sys.exit(engine.run(arguments))
+    loggers = ["sotrp"] if live and not dry_run and engine.is_installed("rich") else []
+    options = {"cores": cores, "dry_run": dry_run, "values": values, "more": snakemake, "loggers": loggers}
+    if runner == "prefect" and not dry_run:
+        sys.exit(_run_shown(config, options))
+    sys.exit(engine.run(engine.arguments(config, runner=runner, **options)))
+
+
+def main_prefect():
+    """`sotrp-prefect`: `sotrp` with the runner prefect, unless --runner says otherwise."""
+    os.environ.pop("sotrp_runner", None)
+    os.environ["SOTRP_RUNNER"] = "prefect"
+    main(prog_name="sotrp-prefect")
 
 
 @main.command(epilog=EXIT_STATUS)
@@ -183,6 +194,24 @@ def _resolve(path, data_dir):
         return configuration.resolve(config | ({"data_dir": data_dir} if data_dir else {}), engine.load_schema())
     except configuration.ConfigError as error:
         _stop(f"{path}: {error}")
+
+
+def _run_shown(config, options):
+    """Exit status of the workflow, shown on a Prefect server; without one it runs all the same."""
+    from sotrplib.cli import dashboard
+
+    if not engine.is_installed("prefect"):
+        raise click.UsageError("Prefect is not installed: pip install 'sotrplib[prefect]', or another --runner")
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(dashboard.server())
+        except dashboard.ServerError as error:
+            click.echo(f"Prefect: {error}; the run goes on without being shown", err=True)
+        else:
+            shown = ["--logger-prefect-api-url", url, "--logger-prefect-flow", "sotrp"]
+            shown += ["--logger-prefect-parameters", config]
+            options |= {"more": [*shown, *options["more"]], "loggers": [*options["loggers"], "prefect"]}
+        return engine.run(engine.arguments(config, **options))
 
 
 def _stop(message):

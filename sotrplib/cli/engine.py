@@ -1,11 +1,13 @@
 """Where the workflow is, and how Snakemake is started on it: the only module that imports Snakemake."""
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 from sotrplib import configuration, mapindex
 
 PACKAGE = Path(__file__).resolve().parents[1]
+PLUGINS = PACKAGE / "plugins"
 RUNNERS = ("basic", "prefect", "slurm")
 
 
@@ -63,6 +65,7 @@ def _with_values(more, values):
 
 def run(arguments):
     """Exit status of Snakemake, run in this process and folder."""
+    _find_plugins()
     from snakemake.cli import main
 
     try:
@@ -72,9 +75,15 @@ def run(arguments):
     return 0
 
 
-def has_logger(name):
-    """Whether a logger plugin for Snakemake is installed."""
-    return find_spec(f"snakemake_logger_plugin_{name}") is not None
+def _find_plugins():
+    """Make our logger plugins known to Snakemake where they are in a checkout; a wheel has them at its top."""
+    if PLUGINS.is_dir() and str(PLUGINS) not in sys.path:
+        sys.path.append(str(PLUGINS))
+
+
+def is_installed(package):
+    """Whether a package can be imported."""
+    return find_spec(package) is not None
 
 
 def list_map_ids(config):
