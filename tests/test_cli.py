@@ -5,13 +5,14 @@ import os
 import subprocess
 import sys
 import zipfile
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from sotrplib import cli, store, tables
-from sotrplib.cli import engine, progress
+from sotrplib.cli import dashboard, engine, progress
 
 ROOT = Path(__file__).parents[1]
 
@@ -67,7 +68,9 @@ def test_run_starts_snakemake_with_its_status(mine, started, words):
     """`sotrp -c` and `sotrp run -c` are one: all cores, the given configuration, Snakemake's exit status."""
     assert run(*words, mine).exit_code == 1
     snakefile = str(ROOT / "Snakefile")
-    assert started == [["--snakefile", snakefile, "--configfile", str(mine), "--cores", "all"]]
+    assert started == [["--snakefile", snakefile, "--configfile", str(mine), "--logger", "sotrp", "--cores", "all"]]
+    run(*words, mine, "--no-live")
+    assert "--logger" not in started[1]
 
 
 def test_what_follows_two_dashes_goes_to_snakemake(mine, started):
@@ -90,6 +93,31 @@ def test_runner_comes_from_the_environment(mine, started):
     assert started[1][-2:] == ["--cores", "2"]
     wrong = run("-c", mine, sotrp_runner="cloud")
     assert wrong.exit_code == 2 and "'basic', 'prefect', 'slurm'" in wrong.output
+
+
+def test_runner_prefect_without_a_server_runs_all_the_same(mine, started, monkeypatch):
+    """A temporary server that does not start costs a warning, and the run is like that of basic."""
+    monkeypatch.setattr(dashboard, "server", _no_server)
+    result = run("-c", mine, "--runner", "prefect")
+    assert "the run goes on without being shown" in result.output
+    assert started[0][-4:] == ["--logger", "sotrp", "--cores", "all"]
+
+
+def test_runner_prefect_names_the_server(mine, started, monkeypatch):
+    """With a server, the logger plugin is told its address and the configuration to show as parameters."""
+    monkeypatch.setattr(dashboard, "server", lambda: nullcontext("http://here/api"))
+    run("-c", mine, "--runner", "prefect", "--", "report")
+    assert started[0][4:7] == ["--logger", "sotrp", "prefect"]
+    assert started[0][-7:-5] == ["--logger-prefect-api-url", "http://here/api"]
+    assert started[0][-3:] == ["--logger-prefect-parameters", str(mine), "report"]
+    run("-c", mine, "-n", "--runner", "prefect")
+    assert "prefect" not in started[1]
+
+
+@contextmanager
+def _no_server():
+    raise dashboard.ServerError("no port is free")
+    yield
 
 
 def test_a_command_in_the_wrong_place_is_told(mine, started):
@@ -246,3 +274,4 @@ def test_wheel_carries_the_workflow(tmp_path):
     assert store.read_attrs(folder / "results/inputs/catalog.h5")["provenance"]["version"] == "0.0.0+wheel"
     assert str(installed / "sotrplib/_workflow") in done.stdout and str(ROOT) not in done.stdout
     assert subprocess.run([*command, "no_such_target"], **options).returncode == 1
+    assert (installed / "snakemake_logger_plugin_prefect/__init__.py").exists() and "of 3 jobs" in done.stdout

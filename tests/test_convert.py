@@ -244,11 +244,15 @@ def test_map_outputs_are_exported_images():
 def test_counterpart_catalogues():
     """A table of galaxies is listed with its columns; catalogues on the network are refused."""
     table = {"catalog_type": "table", "path": "glade.csv", "ra_column": "RA", "dec_column": "DE", "name_column": "id"}
+    table |= {"source_type": "galaxy"}
     wanted = {"catalogs": [table, {"catalog_type": "gaia", "max_mag": 18}], "match_radius": "1 arcmin"}
+    wanted |= {"type_priors": {"galaxy": 2.0}, "min_score": 0.5}
     result = of(maps=[MAP], sifter={"sifter_type": "default", "transient_crossmatch": wanted})
-    entry = {"path": "glade.csv", "name": "glade", "ra_deg": "RA", "dec_deg": "DE", "label": "id"}
+    entry = {"path": "glade.csv", "name": "glade", "ra_deg": "RA", "dec_deg": "DE", "label": "id", "type": "galaxy"}
     assert value(result, "confirm_candidates.external_catalogs") == [entry]
     assert value(result, "confirm_candidates.external_radius_arcmin") == 1.0
+    assert value(result, "confirm_candidates.external_score_min") == 0.5
+    assert value(result, "confirm_candidates.external_priors") == {"galaxy": 2.0}
     assert "network" in verdicts(result, "sifter.transient_crossmatch.catalogs[1]")[0][1]
 
 
@@ -425,11 +429,11 @@ def test_refused_options_give_status_1_and_stand_in_the_file(tmp_path):
     """What has no counterpart is printed, kept as a comment in the new file, and told by the exit status."""
     old, new = tmp_path / "old.json", tmp_path / "new.yaml"
     old.write_text(
-        json.dumps({"maps": [MAP], "source_catalogs": [CATALOG], "source_outputs": [{"output_type": "json"}]})
+        json.dumps({"maps": [MAP], "source_catalogs": [CATALOG], "source_outputs": [{"output_type": "lightserve"}]})
     )
     done = sotrp("convert", old, "-o", new)
     assert done.exit_code == 1 and "refused (1)" in done.output
-    assert "#   source_outputs[0].output_type = json" in new.read_text()
+    assert "#   source_outputs[0].output_type = lightserve" in new.read_text()
     assert yaml.safe_load(new.read_text())["maps"]["table"] == str(tmp_path / "new_maps.csv")
 
 

@@ -78,10 +78,10 @@ def run(config, runner, *, dry_run, cores, data_dir, live, snakemake):
     _resolve(config, data_dir)
     values = {"data_dir": data_dir} if data_dir else {}
     loggers = ["sotrp"] if live and not dry_run and engine.is_installed("rich") else []
-    options = {"cores": cores, "dry_run": dry_run, "values": values, "more": snakemake, "loggers": loggers}
+    how = {"cores": cores, "dry_run": dry_run, "values": values, "more": snakemake, "loggers": loggers}
     if runner == "prefect" and not dry_run:
-        sys.exit(_run_shown(config, options))
-    sys.exit(engine.run(engine.arguments(config, runner=runner, **options)))
+        sys.exit(_run_shown(config, how))
+    sys.exit(engine.run(engine.arguments(config, runner=runner, **how)))
 
 
 def main_prefect():
@@ -196,7 +196,7 @@ def _resolve(path, data_dir):
         _stop(f"{path}: {error}")
 
 
-def _run_shown(config, options):
+def _run_shown(config, how):
     """Exit status of the workflow, shown on a Prefect server; without one it runs all the same."""
     from sotrplib.cli import dashboard
 
@@ -210,8 +210,8 @@ def _run_shown(config, options):
         else:
             shown = ["--logger-prefect-api-url", url, "--logger-prefect-flow", "sotrp"]
             shown += ["--logger-prefect-parameters", config]
-            options |= {"more": [*shown, *options["more"]], "loggers": [*options["loggers"], "prefect"]}
-        return engine.run(engine.arguments(config, **options))
+            how = how | {"more": [*shown, *how["more"]], "loggers": [*how["loggers"], "prefect"]}
+        return engine.run(engine.arguments(config, **how))
 
 
 def _stop(message):

@@ -132,9 +132,8 @@ def _injector(draft, given):
 
 
 _FIELDS = {"rho": "rho", "kappa": "kappa", "flux": "flux", "snr": "snr", "time_mean": "time"}
-_FORMATS = {"pickle": "pickle", "parquet": "parquet", "csv": "csv", "fits": "fits"}
+_FORMATS = {"pickle": "pickle", "parquet": "parquet", "csv": "csv", "fits": "fits", "json": "json"}
 _ELSEWHERE = {
-    "json": "not a format of exports; csv or parquet hold the same",
     "cutout": "cutouts are arrays beside the tables in results/forced_photometry and results/detections",
     "lightserve": "light curves are in results/lightcurves; nothing is sent over HTTP",
     "lightcurvedb": "light curves are in results/lightcurves",

@@ -185,12 +185,11 @@ def _cuts(draft, option, found):
 
 def _counterparts(draft, option, found):
     """Catalogues in which transients are looked up."""
-    score = Refuse("the nearest counterpart of each catalogue is named with its distance; there is no score")
     rules = {
         "match_radius": To("confirm_candidates.external_radius_arcmin", "arcmin", default="2 arcmin"),
         "position_error_scale": To("confirm_candidates.external_match_sigma", default=3.0),
-        "type_priors": score,
-        "min_score": Refuse(score.reason, harmless=(0, 0.0)),
+        "type_priors": lambda d, where, priors: d.put("confirm_candidates.external_priors", priors, where, priors),
+        "min_score": To("confirm_candidates.external_score_min", default=0.0),
         "set_source_type": Unneeded("the counterpart is a column of its own"),
     }
     for name, value in found.items():
@@ -204,7 +203,7 @@ def _counterparts(draft, option, found):
 
 
 def _counterpart(draft, option, given):
-    kind = next((value for name, value in given.items() if name.endswith("_type") and name != "source_type"), None)
+    kind = given.get("catalog_type")
     if kind != "table":
         draft.refuse(
             option,
@@ -213,10 +212,16 @@ def _counterpart(draft, option, given):
             "and list it in confirm_candidates.external_catalogs",
         )
         return
-    names = {"path": "path", "ra_column": "ra_deg", "dec_column": "dec_deg", "name_column": "label"}
+    names = {
+        "path": "path",
+        "ra_column": "ra_deg",
+        "dec_column": "dec_deg",
+        "name_column": "label",
+        "source_type": "type",
+    }
     entry = {ours: given[old] for old, ours in names.items() if given.get(old)}
     entry["name"] = given.get("catalog_name") or str(given["path"]).rsplit("/", 1)[-1].split(".")[0]
-    used = set(names) | {"catalog_name"} | {name for name in given if name.endswith("_type")}
+    used = {*names, "catalog_name", "catalog_type"}
     draft.add("confirm_candidates.external_catalogs", entry, option, {k: v for k, v in given.items() if k in used})
     for name in sorted(set(given) - used):
         draft.refuse(f"{option}.{name}", given[name], "positions in degrees and one label are read of such a catalogue")
@@ -253,4 +258,5 @@ MATCHER = {
         "summary_directory": Unneeded("table candidates of results/catalogs/catalog.h5 and results/exports"),
     },
 }
-MATCHER_KEYS = {"empty": {"confirm_candidates.min_arrays": 1}}
+_ANY_NOISE = {"confirm_candidates.p_false_night_max": 1.0}  # the original asks for no joint significance
+MATCHER_KEYS = {"empty": {"confirm_candidates.min_arrays": 1} | _ANY_NOISE, "multi_array": _ANY_NOISE}
