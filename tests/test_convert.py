@@ -339,13 +339,38 @@ def test_series_of_simulated_maps():
     assert [row["map_id"] for row in found] == [f"solat_i6_f150_{1735689600 + n * 43200}" for n in range(3)]
 
 
-def test_database_of_maps_is_a_selection():
-    """Bands, arrays, times and number of a mapcat generator select maps."""
+def test_maps_and_sources_of_databases():
+    """mapcat and socat are read from; bands, arrays, times, number and states of processing select maps."""
     maps = {"map_generator_type": "mapcat_database", "frequency": "f090", "array": "I6", "number_to_read": "3"}
-    maps |= {"instrument": "SOLAT", "start_time": "2025-09-04T00:00:00Z", "rerun": True}
-    result = of(maps=maps)
+    maps |= {"instrument": "SOLAT", "start_time": "2025-09-04T00:00:00Z", "rerun": "True", "map_type": "rhokappa"}
+    result = of(maps=maps, source_catalogs=[{"catalog_type": "socat"}])
+    assert [str(note) for note in result.notes if note.verdict == convert.REFUSED] == []
     chosen = {"bands": ["f090"], "arrays": ["i6"], "n_max": 3, "time_min_unix_s": 1756944000.0}
     assert value(result, "maps.select") == chosen
+    assert (value(result, "maps.kind"), value(result, "maps.mapcat.form")) == ("mapcat", "rho_kappa")
+    assert value(result, "maps.mapcat.statuses") == [] and value(result, "maps.instrument") == "solat"
+    assert result.config["catalog"] == {"kind": "socat", "flux_min_mjy": 30.0} and result.files == {}
+
+
+def test_lightcurves_go_to_their_database():
+    """lightcurvedb is written to; its settings are refused, for they are in the environment."""
+    output = {"output_type": "lightcurvedb", "upsert_sources": True, "override_settings": {"host": "x"}}
+    result = of(maps=[MAP], source_outputs=[output])
+    assert value(result, "write_lightcurvedb.enabled") is True
+    assert dict(verdicts(result, "source_outputs[0].override_settings")).keys() == {convert.REFUSED}
+
+
+def test_coadd_of_a_week():
+    """A coadder is a group of coadds by band; its bands and the times of the maps select; registration is refused."""
+    maps = {"map_generator_type": "mapcat_database", "start_time": "2025-09-04T00:00:00Z", "end_time": "2025-09-11"}
+    coadder = {"coadd_type": "rhokappa", "frequencies": ["f090", "f150"], "arrays": ["I1"]}
+    result = of(maps=maps, map_coadder=coadder, mapcat_registration={"coadd_name": "Week00_f090", "enabled": True})
+    assert value(result, "coadd_maps.groups") == [{"name": "week00f090", "per_array": True}]
+    assert value(result, "maps.select.bands") == ["f090", "f150"] and value(result, "maps.select.arrays") == ["i1"]
+    assert dict(verdicts(result, "mapcat_registration.enabled")).keys() == {convert.REFUSED}
+    stored = of(maps=maps | {"map_type": "coadd_rhokappa", "instrument": "ALMA"})
+    assert dict(verdicts(stored, "maps.instrument")).keys() == {convert.REFUSED}
+    assert dict(verdicts(stored, "maps.map_type")).keys() == {convert.REFUSED}
 
 
 def test_no_catalogue_is_an_empty_one():

@@ -4,7 +4,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from sotrplib import configuration, mapindex
+from sotrplib import configuration, mapindex, snapshots
 
 PACKAGE = Path(__file__).resolve().parents[1]
 PLUGINS = PACKAGE / "plugins"
@@ -92,15 +92,15 @@ def list_map_ids(config):
     Raises
     ------
     ValueError
-        If they are not listed in a map table or directory, or these cannot be used.
+        If the map table or directory, or what the last run read from mapcat, is missing or cannot be used.
     """
     options = config["maps"]
     if options["kind"] == "directory":
         rows = mapindex.discover_depth1(options["directory"], options["instrument"])
-    elif options["kind"] == "table":
+    elif options["kind"] == "mapcat":
+        rows = mapindex.read_map_table(snapshots.MAPS)  # as the last run read it
+    else:
         shipped = workflow_folder() / options["table"]
         table = shipped if shipped.exists() and not Path(options["table"]).exists() else options["table"]
         rows = mapindex.read_map_table(table, config["data_dir"])
-    else:
-        raise ValueError(f"maps.kind {options['kind']!r}: leave out -c, the maps are those of the results")
     return [row["map_id"] for row in mapindex.select(rows, options["select"])]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import yaml
 
 from sotrplib import configuration, mapindex, store
 from sotrplib.convert import maps, sources, stages
-from sotrplib.convert.draft import REFUSED, VERDICTS, Draft, apply_rules
+from sotrplib.convert.draft import REFUSED, VERDICTS, Draft, Refuse, Unneeded, apply_rules
 
 _OUTPUTS = ("source_outputs", "outputs", "map_outputs")
 _LEVELS = {"10": "DEBUG", "20": "INFO", "30": "WARNING", "ERROR": "WARNING", "CRITICAL": "WARNING", "40": "WARNING"}
@@ -213,14 +214,27 @@ def _refuse_injection(draft, old):
 
 
 def _coadds(draft, old):
-    if old.get("map_coadder", {}).get("coadd_type", "empty") != "empty":
-        draft.refuse(
-            "map_coadder", old["map_coadder"], "maps are not added up; a coadd is a map like any other in the map table"
-        )
-    elif "map_coadder" in old:
-        draft.skip("map_coadder", old["map_coadder"], "maps are not added up")
-    if "mapcat_registration" in old:
-        draft.refuse("mapcat_registration", old["mapcat_registration"], "no coadd is made that could be registered")
+    """One coadd of all maps for each band, and each array if asked; single maps are analysed beside it."""
+    given, registration = old.get("map_coadder") or {}, old.get("mapcat_registration") or {}
+    if given.get("coadd_type", "empty") == "empty":
+        for name in given:
+            draft.skip(f"map_coadder.{name}", given[name], "no coadds")
+    else:
+        name = re.sub("[^a-z0-9]", "", str(registration.get("coadd_name", "")).lower()) or "all"
+        group = {"name": name, "per_array": bool(given.get("arrays"))}
+        draft.put("coadd_maps.groups", [group], "map_coadder.coadd_type", given["coadd_type"])
+        select = {
+            "frequencies": lambda d, option, found: d.put(
+                "maps.select.bands", [maps.band(n) for n in found], option, found
+            ),
+            "arrays": lambda d, option, found: d.put("maps.select.arrays", [n.lower() for n in found], option, found),
+            "instrument": Unneeded("that of the maps"),
+        }
+        apply_rules(draft, "map_coadder", given, select, done=("coadd_type",))
+    reason = "coadds are files of ours, results/preprocessed/*_coadd*.h5; they are not registered in mapcat"
+    rules = {"coadd_name": Unneeded("name of the group in coadd_maps.groups"), "coadd_type": Refuse(reason)}
+    rules["enabled"] = Refuse(reason, harmless=(False,))
+    apply_rules(draft, "mapcat_registration", registration, rules)
 
 
 def _fit(draft, schema):

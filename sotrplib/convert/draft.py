@@ -195,7 +195,7 @@ def apply_rules(draft, where, given, rules, done=()):
 def _apply(rule, draft, option, found):
     try:
         rule(draft, option, found)
-    except (ValueError, TypeError) as error:  # whatever a value of the wrong type leads to
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # what values of the wrong type lead to
         draft.refuse(option, found, f"cannot be read: {error}")
 
 

@@ -5,7 +5,18 @@ import re
 from pathlib import Path
 
 from sotrplib import mapindex
-from sotrplib.convert.draft import NOT_GIVEN, Refuse, To, Unneeded, apply_rules, duration_s, quantity, tidy, unix_time
+from sotrplib.convert.draft import (
+    NOT_GIVEN,
+    Refuse,
+    To,
+    Unneeded,
+    apply_rules,
+    duration_s,
+    quantity,
+    tidy,
+    truth,
+    unix_time,
+)
 
 INSTRUMENTS = {
     "solat": "solat",
@@ -20,6 +31,8 @@ INSTRUMENTS = {
     "sat3": "sosat",
 }
 FORMS = {"filtered": "rho_kappa", "inverse_variance": "intensity_ivar", "flux_and_snr": "flux_snr"}
+_PRODUCTS = {"intensity": "intensity_ivar", "flux": "flux_snr", "rhokappa": "rho_kappa"}
+_NO_COADDS = "coadds of mapcat are not read: list their files in a map table, or have them made by coadd_maps.groups"
 _PATHS = {
     "intensity_map_path": "map_path",
     "rho_map_path": "map_path",
@@ -58,8 +71,7 @@ def convert_maps(draft, given, instrument):
         if generator in known:
             known[generator](draft, given, instrument)
         else:
-            cure = "list the maps in a map table, see config/README.md"
-            draft.refuse("maps", given, f"{generator}: {cure}; a coadd is a map like any other there")
+            draft.refuse("maps", given, f"{generator}: {_NO_COADDS}")
         return
     for n, entry in enumerate(given):
         where = f"maps[{n}]"
@@ -242,31 +254,32 @@ def _append_simulated(draft, time, labels):
 
 
 def _database(draft, given, instrument):
-    """A selection of maps of a mapcat database."""
-    reason = "maps are listed in a map table or found in a directory: maps.kind in config/README.md"
-    draft.refuse("maps.map_generator_type", given["map_generator_type"], reason)
+    """A selection of maps of a mapcat database, which its environment variables name as always."""
+    draft.put("maps.kind", "mapcat", "maps.map_generator_type", given["map_generator_type"])
     rules = {
         "number_to_read": To("maps.select.n_max", kind=int),
         "frequency": lambda d, option, found: d.put("maps.select.bands", [band(found)], option, found),
         "array": lambda d, option, found: d.put("maps.select.arrays", [str(found).lower()], option, found),
-        "instrument": To("maps.instrument", names={name: INSTRUMENTS[name.lower()] for name in _spellings()}),
+        "instrument": lambda d, option, found: d.put("maps.instrument", INSTRUMENTS[str(found).lower()], option, found),
         "start_time": lambda d, option, found: d.put("maps.select.time_min_unix_s", unix_time(found), option, found),
         "end_time": lambda d, option, found: d.put("maps.select.time_max_unix_s", unix_time(found), option, found),
         "sky_box": _box,
-        "map_units": Unneeded("the header's BUNIT, or column unit of the map table"),
-        "intensity_units": Unneeded("the header's BUNIT, or column unit of the map table"),
-        "map_type": Refuse("the form of each map is a column of the map table", harmless=("intensity",)),
-        "map_ids": Refuse("list the maps in a map table, or leave others out by maps.select.exclude"),
-        "coadd_type": Refuse("a coadd is a map like any other in the map table"),
-        "time_binning": Refuse("maps are not binned in time"),
-        "rerun": Unneeded("what is up to date is not run again; -- --forceall runs everything"),
-        "track_processing": Unneeded("sotrp status tells; the table maps of the catalogue records it"),
+        "map_units": Unneeded("the header's BUNIT"),
+        "intensity_units": Unneeded("the header's BUNIT"),
+        "map_type": To("maps.mapcat.form", names=_PRODUCTS),
+        "map_ids": lambda d, option, found: d.put("maps.mapcat.ids", found, option, found),
+        "coadd_type": Refuse(_NO_COADDS),
+        "time_binning": Refuse("maps are selected by the time at which they begin"),
+        "rerun": _rerun,
+        "track_processing": To("maps.mapcat.write_back", names={True: True, False: False}),
     }
     apply_rules(draft, "maps", given, rules, done=("map_generator_type",))
 
 
-def _spellings():
-    return [spelt for name in INSTRUMENTS for spelt in (name, name.upper(), name.capitalize(), "ACTPol", "AdvACT")]
+def _rerun(draft, option, found):
+    """Maps in any state of processing, or those that wait, are stale or failed."""
+    states = [] if truth(found) else ["none", "stale", "failed"]
+    draft.put("maps.mapcat.statuses", states, option, found)
 
 
 def _text(number):

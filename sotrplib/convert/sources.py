@@ -3,7 +3,7 @@
 from sotrplib import truth
 from sotrplib.convert.draft import NOT_GIVEN, Refuse, To, Unneeded, apply_rules
 
-_FILES = ("fits", "mock_act", "mock_socat", "socat")
+_FILES = ("fits", "mock_act", "mock_socat", "socat")  # socat with a path is an early name of fits
 EMPTY_CATALOG = "raDeg,decDeg,fluxJy,err_fluxJy,name\n"
 _LIMIT = "0.03 Jy"
 _POSITIONS = Refuse("write them into a CSV as the catalogue has it and list that in catalog.additional")
@@ -26,7 +26,7 @@ def convert_catalogs(draft, given, brighter, prefix):
         _catalog(draft, f"source_catalogs[{n}]", entry)
     if brighter:
         _brighter(draft, brighter)
-    if draft.get("catalog.path") is None and not draft.simulated:
+    if draft.get("catalog.path") is None and draft.get("catalog.kind") is None and not draft.simulated:
         name = f"{prefix}_catalog.csv"
         draft.files[name] = EMPTY_CATALOG
         draft.put("catalog.path", name, "source_catalogs: no file of sources")
@@ -41,19 +41,6 @@ def _catalog(draft, where, entry):
     if kind == "empty":
         draft.skip(f"{where}.catalog_type", kind, "no sources")
         return
-    if kind not in _FILES or not path:
-        draft.refuse(
-            where, entry, f"{kind}: the catalogue is a file; save it as CSV, FITS or ECSV and name it in catalog.path"
-        )
-        return
-    draft.note(
-        f"{where}.catalog_type", kind, "catalog, by the ending of the file's name, columns as in catalog.columns"
-    )
-    key = "db_path" if "db_path" in entry else "path"
-    if draft.get("catalog.path") is None:
-        draft.put("catalog.path", path, f"{where}.{key}", path)
-    else:
-        draft.add("catalog.additional", path, f"{where}.{key}", path)
     rules = {
         "hdu": Refuse("the first table of a FITS file is read", harmless=(1,)),
         "flux_lower_limit": To("catalog.flux_min_mjy", "mJy", default=_LIMIT),
@@ -61,15 +48,37 @@ def _catalog(draft, where, entry):
         "additional_fluxes": _POSITIONS,
         "additional_source_ids": _POSITIONS,
     }
+    if kind == "socat" and not path:
+        draft.put("catalog.kind", "socat", f"{where}.catalog_type", kind)
+    elif kind in _FILES and path:
+        draft.note(
+            f"{where}.catalog_type", kind, "catalog, by the ending of the file's name, columns as in catalog.columns"
+        )
+        _file(draft, f"{where}.{'db_path' if 'db_path' in entry else 'path'}", path)
+    else:
+        cure = "save the catalogue as CSV, FITS or ECSV and name it in catalog.path"
+        draft.refuse(where, entry, f"{kind}: {cure}")
+        return
     apply_rules(draft, where, entry, rules, done=("catalog_type", "path", "db_path"))
+
+
+def _file(draft, option, path):
+    """The first file is the catalogue, others add to it."""
+    if draft.get("catalog.path") is None and draft.get("catalog.kind") is None:
+        draft.put("catalog.path", path, option, path)
+    else:
+        draft.add("catalog.additional", path, option, path)
 
 
 def _brighter(draft, entry):
     where = "forced_photometry_catalog"
-    if _path(entry) != draft.get("catalog.path"):
+    same = entry.get("catalog_type") == "socat" == draft.get("catalog.kind") or _path(entry) == draft.get(
+        "catalog.path"
+    )
+    if not same:
         draft.refuse(where, entry, "fluxes are forced for the sources of `catalog`; add the file to catalog.additional")
         return
-    draft.skip(where, _path(entry), "the same file as source_catalogs")
+    draft.skip(where, entry, "the same sources as source_catalogs")
     To("forced_photometry.flux_min_mjy", "mJy")(
         draft, f"{where}.flux_lower_limit", entry.get("flux_lower_limit", _LIMIT)
     )
@@ -136,9 +145,18 @@ _FORMATS = {"pickle": "pickle", "parquet": "parquet", "csv": "csv", "fits": "fit
 _ELSEWHERE = {
     "cutout": "cutouts are arrays beside the tables in results/forced_photometry and results/detections",
     "lightserve": "light curves are in results/lightcurves; nothing is sent over HTTP",
-    "lightcurvedb": "light curves are in results/lightcurves",
 }
 _NO_NEED = ("cutout",)
+_DATABASE = "its address is in the environment variables of lightcurvedb, see config/README.md"
+_HTTP = "nothing is sent over HTTP"
+_OUTPUT_OPTIONS = {
+    "directory": Unneeded("results are below ./results of the folder sotrp runs in"),
+    "override_settings": Refuse(_DATABASE),
+    "upsert_sources": Unneeded("sources are always written with their fluxes"),
+    "hostname": Refuse(_HTTP),
+    "token_tag": Refuse(_HTTP),
+    "identity_server": Refuse(_HTTP),
+}
 
 
 def convert_outputs(draft, name, given):
@@ -148,6 +166,8 @@ def convert_outputs(draft, name, given):
         if kind == "maps":
             draft.put("export_map.every_run", True, f"{where}.output_type", kind)
             _fields(draft, f"{where}.fields", entry.get("fields") or [])
+        elif kind == "lightcurvedb":
+            draft.put("write_lightcurvedb.enabled", True, f"{where}.output_type", kind)
         elif kind in _FORMATS:
             draft.add("export_catalogs.formats", _FORMATS[kind], f"{where}.output_type", kind)
         elif kind in _NO_NEED:
@@ -156,11 +176,8 @@ def convert_outputs(draft, name, given):
             draft.refuse(
                 f"{where}.output_type", kind, _ELSEWHERE.get(kind, f"no such output; known: {', '.join(_FORMATS)}")
             )
-        for option, found in entry.items():
-            if option == "directory":
-                draft.skip(f"{where}.{option}", found, "results are below ./results of the folder sotrp runs in")
-            elif option not in ("output_type", "fields" if kind == "maps" else ""):
-                draft.refuse(f"{where}.{option}", found, f"goes with {kind}")
+        done = ("output_type", "fields") if kind == "maps" else ("output_type",)
+        apply_rules(draft, where, entry, _OUTPUT_OPTIONS, done=done)
 
 
 def _fields(draft, where, given):
