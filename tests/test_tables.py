@@ -5,7 +5,7 @@ import pytest
 
 from sotrplib import tables
 
-DTYPES = {"f8": "float64", "i4": "int32", "u4": "uint32", "bool": "bool", "str": "str"}
+DTYPES = {"f8": "float64", "i4": "int32", "i8": "int64", "u4": "uint32", "bool": "bool", "str": "str"}
 
 
 def columns_of(schema, n=2):
