@@ -1,4 +1,5 @@
-# Maps together: coadds of groups of maps, which go through the same stages as maps do.
+# Maps together: coadds of groups of maps, which go through the same stages as maps do, and searches of several maps
+# whose detections join those of single maps in confirm_candidates.
 
 
 rule coadd_maps:
@@ -23,3 +24,28 @@ rule coadd_maps:
         code=code("coadd_maps"),
     script:
         "../scripts/coadd_maps.py"
+
+
+rule search_jointly:
+    input:
+        maps=observed("preprocessed"),
+        pointing=observed("pointing"),
+        forced=observed("forced_photometry"),
+        catalog="results/inputs/catalog.h5",
+        shared=ancient(outside(MOVING_FILES)),
+        made=[path for path in MOVING_FILES if is_made(path)],
+    output:
+        found="results/joint/{map_id}.h5",
+    log:
+        "results/logs/search_jointly/{map_id}.log",
+    benchmark:
+        "results/benchmarks/search_jointly/{map_id}.tsv"
+    conda:
+        "../envs/sotrp.yaml"
+    params:
+        sections={name: config[name] for name in JOINT_SECTIONS},
+        ephemerides=EPHEMERIDES,
+        digests=file_digests(MOVING_FILES),
+        code=code("search_jointly"),
+    script:
+        "../scripts/search_jointly.py"

@@ -62,6 +62,8 @@ require_files(configuration.list_files(config))
 MAPS = list_maps(config["maps"])
 INSTRUMENTS = locate(config["instruments"])
 COADDS = mapgroups.coadds(MAPS.values(), config["coadd_maps"])
+OBSERVATIONS = mapgroups.observations(MAPS.values(), config["search_jointly"]["gap_s"])
+JOINT_SECTIONS = ("search_jointly", "coadd_maps", "find_sources", "forced_photometry", "sift_candidates")
 COADD_OPTIONS = ("correct_pointing", "moving_mask_arcmin", "flatfield_tile_deg", "flatfield_clip_sigma")
 
 
@@ -197,6 +199,11 @@ def services():
     return [f"results/services/{name}.txt" for name in names]
 
 
+def observed(stage):
+    """Function of the wildcards that gives the files of one stage for the maps of an observation."""
+    return lambda wildcards: [f"results/{stage}/{map_id}.h5" for map_id in OBSERVATIONS[wildcards.map_id]]
+
+
 def exports(formats):
     """Files of the exported tables."""
     suffixes = {"parquet": "parquet", "csv": "csv", "fits": "fits", "pickle": "pkl", "json": "json"}
@@ -222,6 +229,9 @@ EXPORTS = exports(config["export_catalogs"]["formats"])
 MAP_FIELDS = [f"results/exports/maps/{{map_id}}_{field}.fits" for field in config["export_map"]["fields"]]
 MAP_EXPORTS = [path.format(map_id=map_id) for map_id in MAPS for path in MAP_FIELDS]
 ALWAYS_EXPORTED = MAP_EXPORTS if config["export_map"]["every_run"] else []
+SEARCHES = []  # files of detections in several maps together
+if config["search_jointly"]["enabled"]:
+    SEARCHES += [f"results/joint/{map_id}.h5" for map_id, ids in OBSERVATIONS.items() if len(ids) > 1]
 CATALOGS = [
     "results/catalogs/catalog.h5",
     "results/lightcurves/lightcurves.h5",

@@ -45,15 +45,20 @@ _UNUSED = MASK_BITS["EDGE"] | MASK_BITS["PLANET"]
 _BAND_ROWS = 300
 _LARGEST_HALF = 64
 _RADEC = ["ra_deg", "dec_deg"]
+_CATALOG = ["catalog_flux_mjy", "catalog_flux_err_mjy"]
+_FLUXES = ["flux_mjy", *_CATALOG]
+
+
+_NOTHING = {"n_pixels": 0, "weight": 0.0}
 
 
 class MemberFiles(NamedTuple):
-    """Files of one map to be summed."""
+    """Files of one map to be summed; ``sifted`` is needed where moving objects are to be left out, else empty."""
 
     preprocessed: str
     pointing: str
     forced: str
-    sifted: str
+    sifted: str = ""
 
 
 class Header(NamedTuple):
@@ -72,19 +77,20 @@ class Header(NamedTuple):
 class Member(NamedTuple):
     """A map without its known sources, where it may be used, its pointing, and those sources.
 
-    ``known`` has source_id, ra_deg, dec_deg (true positions, as fitted) and flux_mjy.
+    ``known`` has source_id, ra_deg, dec_deg (true positions, as fitted), flux_mjy, and flux and error of the catalogue.
     """
 
     sky_map: maps.SkyMap
     usable: np.ndarray
     move: object
+    pointing: pointing.PointingModel
     known: pd.DataFrame
 
 
 def read_header(files):
     """:class:`Header` of a map; one that failed in any stage has its reason and nothing else."""
     attrs = store.read_attrs(files.preprocessed)
-    reasons = [attrs.get("reason", ""), *(store.read_attrs(path).get("reason", "") for path in files[1:])]
+    reasons = [attrs.get("reason", ""), *(store.read_attrs(path).get("reason", "") for path in files[1:] if path)]
     reason = next((text for text in reasons if text), "")
     if reason:
         return Header(files, attrs["map_id"], reason)
@@ -126,7 +132,7 @@ def read_member(header, options):
         usable &= ~masks.disc_mask(sky_map.rho.shape, sky_map.wcs, *moving[_RADEC].to_numpy().T, radius)
     known = _true_places(sky_map, forced, model)
     unknown = revisits.without_known(sky_map, forced, model)
-    return Member(unknown, usable, mover(model) if options["correct_pointing"] else None, known)
+    return Member(unknown, usable, mover(model) if options["correct_pointing"] else None, model, known)
 
 
 def mover(model):
@@ -139,7 +145,7 @@ def _true_places(sky_map, forced, model):
     y, x, flux = photometry.fitted_sources(sky_map, forced, model)
     ra, dec = geometry.pix2sky(sky_map.wcs, y, x)
     ra, dec = geometry.offset_position(ra, dec, *(-offset for offset in pointing.evaluate(model, ra, dec)[:2]))
-    known = pd.DataFrame({"source_id": forced["source_id"], "ra_deg": ra, "dec_deg": dec, "flux_mjy": flux})
+    known = forced[["source_id", *_CATALOG]].assign(ra_deg=ra, dec_deg=dec, flux_mjy=flux)
     return known[np.isfinite(flux) & np.isfinite(ra)]
 
 
@@ -171,29 +177,30 @@ class Sum:
         self._steps = _band_steps(grid, self._edges)
         half = min(int(np.ceil(half_arcmin / self._steps[:, 0].min())), _LARGEST_HALF)
         self._stamps = np.zeros((n_sums, n_bands, 2 * half + 1, 2 * half + 1))
-        self._known, self.members = [], []
+        self._known, self._pointing, self.members = [], [], []
 
     def add(self, header, member):
         """Add a :class:`Member`; the row of the table ``coadd_members`` that says what it gave."""
         layer = resampling.resample(member.sky_map, self.grid, member.usable, member.move)
         factors = (header.info.freq_ghz / self.freq_ghz) ** np.array(self.spectral_indices)
-        row = {"map_id": header.map_id, "reason": "", "freq_ghz": header.info.freq_ghz, "n_pixels": 0, "weight": 0.0}
+        row = {"map_id": header.map_id, "freq_ghz": header.info.freq_ghz}
         if layer is None or not (layer.kappa > 0).any():
-            return self._note(row | {"reason": "nothing in common with the grid, or masked"})
+            return self._note(row | _NOTHING | {"reason": "nothing in common with the grid, or masked"})
         self._add_images(layer, factors, header.info.t_ref_unix_s - self.t_ref_unix_s)
         self._add_template(member, layer, factors)
         self._known.append(self._known_rows(layer, member.known, factors))
+        self._pointing.append(member.pointing)
         total = float(factors[0] ** 2 * layer.kappa.sum(dtype="f8"))
-        return self._note(row | {"n_pixels": np.count_nonzero(layer.kappa), "weight": total})
+        return self._note(row | {"n_pixels": np.count_nonzero(layer.kappa), "weight": total, "reason": ""})
 
     def skip(self, header):
         """Note a map that failed."""
-        return self._note({"map_id": header.map_id, "reason": header.reason, "n_pixels": 0, "weight": 0.0})
+        return self._note(left_out(header))
 
     def _note(self, row):
         if row["reason"]:
             log.warning("%s is not in the sum: %s", row["map_id"], row["reason"])
-        self.members.append({"freq_ghz": np.nan} | row)
+        self.members.append(row)
         return row
 
     def _add_images(self, layer, factors, late_s):
@@ -244,7 +251,8 @@ class Sum:
         rows = known.assign(kappa=kappa)[kappa > 0]
         for k, factor in enumerate(factors):
             rows[f"weight{k}"] = factor**2 * rows["kappa"]
-            rows[f"sum{k}"] = factor * rows["kappa"] * rows["flux_mjy"]
+            for name in _FLUXES:
+                rows[f"{name}{k}"] = factor * rows["kappa"] * rows[name]
         return rows
 
     def sky_map(self, labels, options, k=0):
@@ -306,18 +314,33 @@ class Sum:
         return templates.Template(values.astype("f4"), self._edges.copy(), self._steps.copy())
 
     def known(self, k=0):
-        """Known sources of the sum: source_id, mean ra_deg and dec_deg, and the flux_mjy they have in it."""
+        """Known sources of the sum: source_id, mean ra_deg and dec_deg, the flux_mjy that they have in it, and the
+        catalog_flux_mjy and catalog_flux_err_mjy that they should have by the catalogue.
+        """
         rows = pd.concat(self._known, ignore_index=True) if self._known else pd.DataFrame()
         if rows.empty:
-            return pd.DataFrame({"source_id": [], "ra_deg": [], "dec_deg": [], "flux_mjy": []})
+            return pd.DataFrame(columns=["source_id", *_RADEC, *_FLUXES])
         first = rows.groupby("source_id")[_RADEC].transform("first")
         east, north = geometry.tangent_offsets(*rows[_RADEC].to_numpy().T, *first.to_numpy().T)
         weight = rows[f"weight{k}"]
         groups = rows.assign(east=east * weight, north=north * weight).groupby("source_id", sort=True)
-        total, start = groups[["east", "north", f"weight{k}", f"sum{k}"]].sum(), groups[_RADEC].first()
-        flux, east, north = (total[name].to_numpy() / total[f"weight{k}"] for name in (f"sum{k}", "east", "north"))
-        ra, dec = geometry.offset_position(*start.to_numpy().T, east.to_numpy(), north.to_numpy())
-        return pd.DataFrame({"source_id": total.index, "ra_deg": ra, "dec_deg": dec, "flux_mjy": flux.to_numpy()})
+        sums = ["east", "north", *(f"{name}{k}" for name in _FLUXES)]
+        total, start = groups[[*sums, f"weight{k}"]].sum(min_count=1), groups[_RADEC].first()
+        east, north, *fluxes = (total[name].to_numpy() / total[f"weight{k}"].to_numpy() for name in sums)
+        ra, dec = geometry.offset_position(*start.to_numpy().T, east, north)
+        columns = {"source_id": total.index, "ra_deg": ra, "dec_deg": dec}
+        return pd.DataFrame(columns | dict(zip(_FLUXES, fluxes, strict=True)))
+
+    def pointing_model(self):
+        """Pointing of the sum: no offset, with that error of the maps' models which their mean has."""
+        weights = np.array([row["weight"] for row in self.members if row["n_pixels"]])
+        centre = geometry.pix2sky(self.grid.wcs, *((n - 1) / 2 for n in self.grid.shape))
+        errors = np.array([pointing.evaluate(model, *centre)[2:] for model in self._pointing])
+        variance = (weights[:, None] ** 2 * errors**2).sum(axis=0) / weights.sum() ** 2
+        kinds = {model.kind for model in self._pointing}
+        kind = "identity" if kinds == {"identity"} else "constant"
+        n_used = sum(model.n_used for model in self._pointing)
+        return pointing.PointingModel(kind, covariance=variance[:, None, None], n_used=n_used)
 
 
 def start_sum(headers, *, spectral_indices=(0.0,)):
@@ -394,7 +417,17 @@ def coadd_maps(files, map_id, options, spectral_index=0.0):
         "coadd/first_time": (total.first, since),
         "coadd/last_time": (total.last, since),
     }
-    return sky_map, arrays, tables.make("coadd_members", pd.DataFrame(total.members)), shared_attrs(headers, total)
+    return sky_map, arrays, members_table(total.members), shared_attrs(headers, total)
+
+
+def left_out(header):
+    """Row of the table ``coadd_members`` for a map that is not in the sum."""
+    return {"map_id": header.map_id, "freq_ghz": np.nan, "reason": header.reason} | _NOTHING
+
+
+def members_table(rows):
+    """Table ``coadd_members`` of rows."""
+    return tables.make("coadd_members", pd.DataFrame(rows))
 
 
 def shared_attrs(headers, total):

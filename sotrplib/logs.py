@@ -65,8 +65,9 @@ def run_map_job(job, work, *, schemas=(), write=write_tables, required=None):
         With one log, one output and the wildcard map_id.
     work : function of ``job``
         Reads and computes; its result is written outside of it, so that a full disk is not taken for a bad map.
-    schemas : tuple of str
-        Names of the tables of the output, each in the group of its name; without rows in a failed map.
+    schemas : tuple of str, or dict of str to str
+        Names of the tables of the output, each in the group of its name, or groups and their tables; without rows in a
+        failed map.
     write : function of (path, result, attrs)
         Writes the result of ``work``.
     required : sequence of path, optional
@@ -81,7 +82,8 @@ def run_map_job(job, work, *, schemas=(), write=write_tables, required=None):
         attrs = {"map_id": job.wildcards.map_id, "provenance": provenance.job_record(job)}
         result, reason = _try(job, work, job.input if required is None else required)
         if reason:
-            frames = {name: (name, tables.empty(name)) for name in schemas}
+            groups = schemas if isinstance(schemas, dict) else {name: name for name in schemas}
+            frames = {group: (name, tables.empty(name)) for group, name in groups.items()}
             store.write(job.output[0], attrs=attrs | {"status": "failed", "reason": reason}, frames=frames)
         else:
             write(job.output[0], result, attrs | {"status": "ok", "reason": ""})

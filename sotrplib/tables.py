@@ -251,6 +251,13 @@ n_forced | i4 | 1 | catalogue sources measured
 n_detections | i4 | 1 | blind detections
 n_candidates | i4 | 1 | detections that were not known, moving or noise
 """),
+    "sifted_jointly": _columns(
+        "detection_id | i4 | 1 | number within the observation; -1 for a catalogue source found flaring",
+        "origin | str | 1 | blind or forced",
+        *_DETECTION,
+        _SIFT,
+        "spectral_index | f8 | 1 | alpha of flux ~ frequency**alpha of the sum of maps that it is most significant in",
+    ),
     "coadd_members": _columns("""
 map_id | str | 1 | map of the group
 freq_ghz | f8 | GHz | its band centre; NaN if it failed
