@@ -7,6 +7,7 @@ rule confirm_candidates:
         pointing=every("pointing"),
         forced=every("forced_photometry"),
         sifted=every("sifted"),
+        searches=SEARCHES,
         shared=ancient(outside(EXTERNAL_FILES)),
         made=[path for path in EXTERNAL_FILES if is_made(path)],
     output:

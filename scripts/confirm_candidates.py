@@ -13,14 +13,15 @@ def main(job):
     def measure(map_id, targets):
         return revisits.measure_in_map(files[map_id], targets, job.params.photometry)
 
-    sifted, moving = (catalogs.read_stacked(job.input.sifted, name, maps) for name in ("sifted", "moving"))
+    single, moving = (catalogs.read_stacked(job.input.sifted, name, maps) for name in ("sifted", "moving"))
+    sifted = catalogs.add_searches(single, job.input.searches)
     events = association.associate(sifted, options)
     found = association.summarize(sifted, events, options)
     usable = maps[maps["status"] == "ok"]
     candidates, confirm = confirmation.confirm(found, measure, usable, options, moving=moving)
     matches = counterparts.find(candidates, external, options)
     candidates = counterparts.choose(candidates, matches, options)
-    blind = catalogs.blind_measurements(sifted, events, candidates)
+    blind = catalogs.blind_measurements(single, events[: len(single)], candidates)
     followed = movers.follow(moving, measure, usable, options["moving_pos_err_max_arcsec"])
     measurements = catalogs.merge_measurements([confirm, blind, followed])
     frames = {"candidates": candidates, "measurements": measurements, "counterparts": matches}

@@ -12,7 +12,7 @@ the order of the rows.
 import numpy as np
 import pandas as pd
 
-from sotrplib import crossmatch, geometry
+from sotrplib import crossmatch, geometry, mapgroups
 from sotrplib.sources import position_name
 
 SAME_POSITION_ARCSEC = 1.0
@@ -77,10 +77,13 @@ def summarize(sifted, events, options):
         Sorted by event: event, ra_deg, dec_deg (weighted mean; of the best detection for a moving object),
         ra_err_arcsec, dec_err_arcsec (with ``pointing_floor_arcsec``), n_detections, and of the detection
         of the highest SNR that is not noise: class, sift_reason, snr, time_unix_s, flux_mjy,
-        flux_err_mjy, array, band, map_id, matched_name.
+        flux_err_mjy, array, band, map_id, matched_name. Detections in several maps together (joint, coadd,
+        difference) count only where no single map has one: they are made of the same data.
     """
     rows = sifted.assign(event=events, is_noise=sifted["class"] == "noise")[np.asarray(events) >= 0]
-    rows = rows.sort_values(["event", "is_noise", "snr", "map_id"], ascending=[True, True, False, True])
+    rows = rows.assign(is_shared=np.array([mapgroups.found_by(map_id) != "map" for map_id in rows["map_id"]], bool))
+    order = ["event", "is_noise", "is_shared", "snr", "map_id"]
+    rows = rows.sort_values(order, ascending=[True, True, True, False, True])
     best = rows.drop_duplicates("event").reset_index(drop=True)
     ra, dec, ra_err, dec_err = _mean_position(rows, best, options["pointing_floor_arcsec"])
     own = ["snr", "time_unix_s", "flux_mjy", "flux_err_mjy", "array", "band", "map_id", "matched_name"]
@@ -231,7 +234,9 @@ def _mean_position(rows, best, floor_arcsec):
     event, n = rows["event"].to_numpy(), len(best)
     ra0, dec0 = best["ra_deg"].to_numpy(), best["dec_deg"].to_numpy()
     offsets = geometry.tangent_offsets(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy(), ra0[event], dec0[event])
-    counted = ~rows["is_noise"].to_numpy() & ~((rows["class"] == "moving").to_numpy() & rows["event"].duplicated())
+    doubled = rows["is_shared"].to_numpy() & ~best["is_shared"].to_numpy()[event]
+    later = (rows["class"] == "moving") & rows["event"].duplicated()
+    counted = ~(rows["is_noise"].to_numpy() | doubled | later.to_numpy())
     means, errors = [], []
     for offset, name in zip(offsets, ("ra_err_arcsec", "dec_err_arcsec"), strict=True):
         weight = np.where(counted, 1 / np.maximum(rows[name].to_numpy(), 1e-3) ** 2, 0.0)

@@ -59,6 +59,20 @@ def read_stacked(paths, name, maps):
     return pd.concat([part for part in parts if len(part)] or [nothing], ignore_index=True)
 
 
+def add_searches(sifted, paths):
+    """Detections of single maps, with those of searches of several maps below them.
+
+    Parameters
+    ----------
+    sifted : pandas.DataFrame
+        From :func:`read_stacked`.
+    paths : sequence of path
+        Files of the searches; of one that failed there are no rows.
+    """
+    found = read_stacked(paths, "sifted", read_maps(paths, paths))
+    return pd.concat([sifted, found[sifted.columns]], ignore_index=True) if len(found) else sifted
+
+
 def forced_measurements(forced, row):
     """Forced photometry of one map as measurements.
 

@@ -12,7 +12,8 @@ A source has another shape in every map, and the sum of them where maps end in i
 are therefore taken out of each map with its own template, and put back into the sum with the flux sum f F kappa /
 sum f^2 kappa that they have there and the template of the sum, the mean of the maps' weighted by f^2 kappa. What the
 known sources are not remains in the sum as it is. What the maps have in common besides (CMB, sources too faint to be
-known) adds up faster than their noise: the flat field of the sum, measured as that of every map, makes errors true.
+known) adds up faster than their noise: the flat field of the sum, measured as that of every map without what stands
+above 5 sigma, makes its errors true.
 """
 
 import dataclasses
@@ -29,6 +30,7 @@ from sotrplib import (
     masks,
     photometry,
     pointing,
+    preprocessing,
     resampling,
     revisits,
     store,
@@ -44,6 +46,7 @@ log = logging.getLogger(__name__)
 _UNUSED = MASK_BITS["EDGE"] | MASK_BITS["PLANET"]
 _BAND_ROWS = 300
 _LARGEST_HALF = 64
+_QUIET_SNR = 5.0  # what stands above this in a sum is not noise
 _RADEC = ["ra_deg", "dec_deg"]
 _CATALOG = ["catalog_flux_mjy", "catalog_flux_err_mjy"]
 _FLUXES = ["flux_mjy", *_CATALOG]
@@ -281,9 +284,11 @@ class Sum:
             reasons = "; ".join(f"{row['map_id']}: {row['reason']}" for row in self.members) or "no maps"
             raise maps.MapError(f"{labels['map_id']}: nothing to sum ({reasons})")
         mask = np.where(kappa > 0, self.mask & ~np.uint8(_UNUSED), MASK_BITS["UNOBSERVED"]).astype("u1")
-        field = self._local_rms(rho, kappa, mask, options)
+        template = self._template(k)
+        quiet = _quiet(rho, kappa, template)
+        field = self._local_rms(quiet, kappa, mask, options)
+        snr_std = _robust_std(*flatfield.apply(quiet, kappa, field), mask == 0)
         rho, kappa = flatfield.apply(rho, kappa, field)
-        snr_std = _robust_std(rho, kappa, mask == 0)
         used = [row["map_id"] for row in self.members if row["n_pixels"]]
         notes = {"kind": "coadd", "members": used, "spectral_index": self.spectral_indices[k], "snr_std": snr_std}
         duration = np.nanmax(self.last) - np.nanmin(self.first) if np.isfinite(self.first).any() else None
@@ -295,7 +300,7 @@ class Sum:
             info=notes,
         )
         time = self.time if np.isfinite(self.time).any() else None
-        return maps.SkyMap(rho, kappa, time, mask, self.grid.wcs, info, self._template(k))
+        return maps.SkyMap(rho, kappa, time, mask, self.grid.wcs, info, template)
 
     def _local_rms(self, rho, kappa, mask, options):
         if not options["flatfield_tile_deg"]:
@@ -319,7 +324,7 @@ class Sum:
         """
         rows = pd.concat(self._known, ignore_index=True) if self._known else pd.DataFrame()
         if rows.empty:
-            return pd.DataFrame(columns=["source_id", *_RADEC, *_FLUXES])
+            return pd.DataFrame({"source_id": [], **{name: np.empty(0) for name in (*_RADEC, *_FLUXES)}})
         first = rows.groupby("source_id")[_RADEC].transform("first")
         east, north = geometry.tangent_offsets(*rows[_RADEC].to_numpy().T, *first.to_numpy().T)
         weight = rows[f"weight{k}"]
@@ -436,6 +441,13 @@ def shared_attrs(headers, total):
     weights = {row["map_id"]: row["weight"] for row in total.members}
     width = np.average([header.fwhm_arcmin for header in good], weights=[weights[header.map_id] for header in good])
     return {"site": list(good[0].site), "fwhm_arcmin": float(width)}
+
+
+def _quiet(rho, kappa, template):
+    """rho without what stands in it: the scatter of noise is to be measured on it."""
+    nothing = preprocessing.Bright(*(np.zeros(0) for _ in range(4)))
+    found = preprocessing.find_bright(rho, rho, kappa, template, nothing, _QUIET_SNR)
+    return subtraction.subtract_sources(rho, kappa, found.y, found.x, found.flux, template)
 
 
 def _robust_std(rho, kappa, good):

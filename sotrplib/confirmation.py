@@ -21,6 +21,8 @@ catalogue flux, which is zero except for a flaring catalogue source.
   at least ``p_constant_min``, with ``calibration_err``); confirmed by ``min_arrays`` over all observations.
 * *flare*: an event found as the excess of a catalogue source. *moving*: matched with a moving object,
   measured where it was at the time; confirmed by ``min_arrays`` over all observations.
+* An event that no single map has found, but several together (``found_by`` of the candidate), counts as
+  discovered in the map that sees most of it at that time.
 * *transient*: all else. An event that only one array covered, or that the others were too shallow to
   see, stays a transient (or flare) that is not confirmed; its reason says which.
 """
@@ -28,7 +30,7 @@ catalogue flux, which is zero except for a flaring catalogue source.
 import numpy as np
 import pandas as pd
 
-from sotrplib import association, counterparts, sifting, significance, tables, variability
+from sotrplib import association, counterparts, mapgroups, sifting, significance, tables, variability
 
 _COUNTS = ["combined_snr", "p_false_night", "p_false_survey", "n_maps", "n_arrays", "n_bands", "n_covering"]
 _COUNTS += ["n_arrays_for", "n_arrays_against"]
@@ -65,6 +67,7 @@ def confirm(events, measure, maps, options, *, moving=None):
     candidates = judged.assign(
         candidate_id=ids,
         max_snr=events["snr"],
+        found_by=[mapgroups.found_by(map_id) for map_id in events["map_id"]],
         **events[[*own, "band", "map_id", "matched_name"]],
         **counterparts.NONE,
     )
@@ -111,7 +114,9 @@ def assess(events, evidence, maps, options):
         One row an event: class, reason, confirmed and the columns of the table ``candidates`` from combined_snr
         to n_arrays_against.
     """
-    rows = _weigh(events, evidence[variability.usable(evidence)].reset_index(drop=True), options)
+    rows = evidence[variability.usable(evidence)].reset_index(drop=True)
+    events = _in_single_maps(events, rows, options)
+    rows = _weigh(events, rows, options)
     facts = _facts(events, rows, options)
     facts = facts.assign(**_false_alarms(events, facts, maps, options))
     judged = _classify(events, facts, options)
@@ -162,6 +167,18 @@ def _measurements(events, evidence, ids):
 
 
 # ---- weighing ---------------------------------------------------------------------------------------
+
+
+def _in_single_maps(events, rows, options):
+    """Events that several maps together gave, as discovered in the map that sees most of each at that time."""
+    shared = np.array([mapgroups.found_by(map_id) != "map" for map_id in events["map_id"]], bool)
+    event = rows["event"].to_numpy()
+    gap = np.abs(rows["time_unix_s"].to_numpy() - events["time_unix_s"].to_numpy(float)[event])
+    ranked = rows.assign(apart=~(gap <= options["observation_gap_s"]))[shared[event]]
+    best = ranked.sort_values(["event", "apart", "snr"], ascending=[True, True, False]).drop_duplicates("event")
+    map_id = events["map_id"].to_numpy(object).copy()
+    map_id[best["event"]] = best["map_id"]
+    return events.assign(map_id=map_id)
 
 
 def _weigh(events, rows, options):

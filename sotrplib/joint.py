@@ -51,10 +51,9 @@ def search(headers, map_id, sky, sections):
     members : pandas.DataFrame
         Table ``coadd_members``.
 
-    Raises
-    ------
-    maps.MapError
-        If fewer than two maps can be summed.
+    Notes
+    -----
+    Nothing is searched where fewer than two maps can be summed: each map is searched alone anyway.
     """
     good = [header for header in headers if not header.reason]
     if len(good) < 2:
@@ -64,9 +63,19 @@ def search(headers, map_id, sky, sections):
     one_band = len({header.info.freq_ghz for header in good}) == 1
     total = coadd.start_sum(headers, spectral_indices=indices[:1] if one_band else indices)
     coadd.add_all(total, headers, options)
+    if len([row for row in total.members if row["n_pixels"]]) < 2:
+        return tables.empty("sifted_jointly"), coadd.members_table(total.members)
     attrs = coadd.shared_attrs(headers, total)
+    return search_sums(total, map_id, attrs, sky, sections), coadd.members_table(total.members)
+
+
+def search_sums(total, map_id, attrs, sky, sections):
+    """Search all sums of a :class:`coadd.Sum`; the table ``sifted_jointly``.
+
+    ``attrs`` has fwhm_arcmin and site; other parameters as of :func:`search`.
+    """
     parts = [_search_sum(total, k, map_id, attrs, sky, sections) for k in range(len(total.spectral_indices))]
-    return _strongest(pd.concat(parts, ignore_index=True), attrs["fwhm_arcmin"]), coadd.members_table(total.members)
+    return _strongest(pd.concat(parts, ignore_index=True), attrs["fwhm_arcmin"])
 
 
 def _search_sum(total, k, map_id, attrs, sky, sections):

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from sotrplib.mapindex import MAP_ID
 
-COADD_ARRAY = "coadd"  # the array in the map_id of a coadd begins with this
-JOINT_ARRAY = "joint"
+COADD_ARRAY, JOINT_ARRAY, DIFFERENCE_ARRAY = "coadd", "joint", "diff"  # the array in the id begins with this
+FOUND_BY = {COADD_ARRAY: "coadd", JOINT_ARRAY: "joint", DIFFERENCE_ARRAY: "difference"}
 ALL_BANDS = "multi"  # the band of maps of several
 COADD_ID = rf"[a-z0-9]+_{COADD_ARRAY}[a-z0-9]*_[a-z0-9]+_[0-9]+"
-SINGLE_ID = rf"(?![a-z0-9]+_({COADD_ARRAY}|{JOINT_ARRAY})){MAP_ID}"
+SINGLE_ID = rf"(?![a-z0-9]+_({'|'.join(FOUND_BY)})){MAP_ID}"
 _DAY_S = 86400
 
 
@@ -84,6 +84,12 @@ def coadds(rows, options):
             raise GroupError(f"coadd_maps: {twice[0]} is made twice; give each group a name of its own")
         found |= part
     return found
+
+
+def found_by(map_id):
+    """What searched the map of this id: map (a search of that map alone), coadd, joint or difference."""
+    array = (map_id.split("_") + [""])[1]
+    return next((name for start, name in FOUND_BY.items() if array.startswith(start)), "map")
 
 
 def others(map_id, groups, *, same_array=True):

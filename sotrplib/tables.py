@@ -214,6 +214,7 @@ flux_mjy | f8 | mJy | flux of the most significant detection
 flux_err_mjy | f8 | mJy | its error
 band | str | 1 | band of the most significant detection
 map_id | str | 1 | map of the most significant detection
+found_by | str | 1 | search of that detection: map (of one map alone), joint, coadd or difference
 matched_name | str | 1 | catalogue source or moving object at this position, else empty
 external_name | str | 1 | counterpart in the catalogues from elsewhere, else empty
 external_catalog | str | 1 | name of the catalogue it is in, else empty

@@ -36,7 +36,7 @@ def candidate_table(**values):
         "n_covering": 2, 
         "p_false_night": 1e-9, "p_false_survey": 1e-8, "n_arrays_for": 2, "n_arrays_against": 0,
         "flux_mjy": 150.0, "flux_err_mjy": FLUX_ERR, "band": "f090",
-        "map_id": "solat_i1_f090_1760100000", "matched_name": "",
+        "map_id": "solat_i1_f090_1760100000", "matched_name": "", "found_by": "map",
         "external_name": "", "external_catalog": "", "external_sep_arcsec": np.nan, "external_p_chance": np.nan,
         "external_type": "", "external_score": np.nan,
     }  # fmt: skip

@@ -5,6 +5,7 @@ import fluxes
 import inputs
 import searching
 import speed
+import together
 
 LINES = {
     "efficiency": filtering.efficiency,
@@ -17,6 +18,7 @@ LINES = {
     "positions": searching.places,
     "completeness": searching.completeness,
     "separation": searching.separation,
+    "together": together.together,
     "beams": inputs.beam,
     "units": inputs.unit,
     "speed": speed.speed,

@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import together
 from searching import theory
 
 
@@ -14,7 +15,9 @@ def draw(folder, judged, expectations):
     for line in dict.fromkeys(item.line for item in judged):
         items = [item for item in judged if item.line == line]
         _draw_line(folder / f"{line}.png", expectations[line]["what"], items)
-    points = [item.row for item in judged if "minus theory" in item.row.quantity]
+    if any(item.line == "together" for item in judged):
+        together.draw(folder, judged)
+    points = [item.row for item in judged if item.line == "completeness" and "minus theory" in item.row.quantity]
     if points:
         _draw_completeness(folder / "completeness_curve.png", points)
 
