@@ -49,3 +49,33 @@ rule search_jointly:
         code=code("search_jointly"),
     script:
         "../scripts/search_jointly.py"
+
+
+rule search_difference:
+    input:
+        map=changing("preprocessed"),
+        pointing=changing("pointing"),
+        forced=changing("forced_photometry"),
+        sifted=changing("sifted"),
+        other_maps=unchanged("preprocessed"),
+        other_pointing=unchanged("pointing"),
+        other_forced=unchanged("forced_photometry"),
+        other_sifted=unchanged("sifted"),
+        reference=made_references,
+        given=ancient(given_references),
+        catalog="results/inputs/catalog.h5",
+    output:
+        found="results/difference/{map_id}.h5",
+    log:
+        "results/logs/search_difference/{map_id}.log",
+    benchmark:
+        "results/benchmarks/search_difference/{map_id}.tsv"
+    conda:
+        "../envs/sotrp.yaml"
+    params:
+        sections={name: config[name] for name in DIFFERENCE_SECTIONS},
+        reference=reference_path,
+        digests=digests_of(given_references),
+        code=code("search_difference"),
+    script:
+        "../scripts/search_difference.py"

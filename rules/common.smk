@@ -63,6 +63,9 @@ MAPS = list_maps(config["maps"])
 INSTRUMENTS = locate(config["instruments"])
 COADDS = mapgroups.coadds(MAPS.values(), config["coadd_maps"])
 OBSERVATIONS = mapgroups.observations(MAPS.values(), config["search_jointly"]["gap_s"])
+CHANGING = MAPS if config["search_difference"]["enabled"] else {}
+DIFFERENCES = mapgroups.differences(CHANGING, OBSERVATIONS, config["search_difference"])
+DIFFERENCE_SECTIONS = ("search_difference", "coadd_maps", "find_sources", "forced_photometry", "sift_candidates")
 JOINT_SECTIONS = ("search_jointly", "coadd_maps", "find_sources", "forced_photometry", "sift_candidates")
 COADD_OPTIONS = ("correct_pointing", "moving_mask_arcmin", "flatfield_tile_deg", "flatfield_clip_sigma")
 
@@ -204,6 +207,29 @@ def observed(stage):
     return lambda wildcards: [f"results/{stage}/{map_id}.h5" for map_id in OBSERVATIONS[wildcards.map_id]]
 
 
+def changing(stage):
+    """Function of the wildcards that gives the file of one stage for the map of a difference search."""
+    return lambda wildcards: f"results/{stage}/{DIFFERENCES[wildcards.map_id].map_id}.h5"
+
+
+def unchanged(stage):
+    """Function of the wildcards that gives the files of one stage for the other epochs of that map."""
+    return lambda wildcards: [f"results/{stage}/{map_id}.h5" for map_id in DIFFERENCES[wildcards.map_id].others]
+
+
+def reference_path(wildcards):
+    """Coadd that the map of a difference search is compared with; empty for the other epochs."""
+    return DIFFERENCES[wildcards.map_id].reference
+
+
+def made_references(wildcards):
+    return [path for path in [reference_path(wildcards)] if path and is_made(path)]
+
+
+def given_references(wildcards):
+    return outside([reference_path(wildcards)])
+
+
 def exports(formats):
     """Files of the exported tables."""
     suffixes = {"parquet": "parquet", "csv": "csv", "fits": "fits", "pickle": "pkl", "json": "json"}
@@ -232,6 +258,9 @@ ALWAYS_EXPORTED = MAP_EXPORTS if config["export_map"]["every_run"] else []
 SEARCHES = []  # files of detections in several maps together
 if config["search_jointly"]["enabled"]:
     SEARCHES += [f"results/joint/{map_id}.h5" for map_id, ids in OBSERVATIONS.items() if len(ids) > 1]
+SEARCHES += [f"results/difference/{map_id}.h5" for map_id in DIFFERENCES]
+if config["coadd_maps"]["add_candidates"]:
+    SEARCHES += [f"results/sifted/{map_id}.h5" for map_id in COADDS]
 CATALOGS = [
     "results/catalogs/catalog.h5",
     "results/lightcurves/lightcurves.h5",

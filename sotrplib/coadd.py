@@ -43,7 +43,7 @@ from sotrplib.tables import MASK_BITS
 
 log = logging.getLogger(__name__)
 
-_UNUSED = MASK_BITS["EDGE"] | MASK_BITS["PLANET"]
+UNUSED = MASK_BITS["EDGE"] | MASK_BITS["PLANET"]
 _BAND_ROWS = 300
 _LARGEST_HALF = 64
 _QUIET_SNR = 5.0  # what stands above this in a sum is not noise
@@ -128,12 +128,12 @@ def read_member(header, options):
     files = header.files
     sky_map, forced = maps.read_sky_map(files.preprocessed), store.read_table(files.forced, "forced")
     model = pointing.from_dict(store.read_attrs(files.pointing)["pointing"])
-    usable = (sky_map.kappa > 0) & (sky_map.mask & _UNUSED == 0)
+    usable = (sky_map.kappa > 0) & (sky_map.mask & UNUSED == 0)
     if options["moving_mask_arcmin"]:
         moving = store.read_table(files.sifted, "moving")
         radius = np.maximum(moving["radius_arcmin"].to_numpy(), options["moving_mask_arcmin"])
         usable &= ~masks.disc_mask(sky_map.rho.shape, sky_map.wcs, *moving[_RADEC].to_numpy().T, radius)
-    known = _true_places(sky_map, forced, model)
+    known = true_places(sky_map, forced, model)
     unknown = revisits.without_known(sky_map, forced, model)
     return Member(unknown, usable, mover(model) if options["correct_pointing"] else None, model, known)
 
@@ -143,7 +143,7 @@ def mover(model):
     return lambda ra, dec: pointing.evaluate(model, ra, dec)[:2]
 
 
-def _true_places(sky_map, forced, model):
+def true_places(sky_map, forced, model):
     """Known sources of a map: where they truly are, as far as the map tells, and their fluxes."""
     y, x, flux = photometry.fitted_sources(sky_map, forced, model)
     ra, dec = geometry.pix2sky(sky_map.wcs, y, x)
@@ -283,12 +283,9 @@ class Sum:
         if not (kappa > 0).any():
             reasons = "; ".join(f"{row['map_id']}: {row['reason']}" for row in self.members) or "no maps"
             raise maps.MapError(f"{labels['map_id']}: nothing to sum ({reasons})")
-        mask = np.where(kappa > 0, self.mask & ~np.uint8(_UNUSED), MASK_BITS["UNOBSERVED"]).astype("u1")
+        mask = np.where(kappa > 0, self.mask & ~np.uint8(UNUSED), MASK_BITS["UNOBSERVED"]).astype("u1")
         template = self._template(k)
-        quiet = _quiet(rho, kappa, template)
-        field = self._local_rms(quiet, kappa, mask, options)
-        snr_std = _robust_std(*flatfield.apply(quiet, kappa, field), mask == 0)
-        rho, kappa = flatfield.apply(rho, kappa, field)
+        rho, kappa, snr_std = true_errors(rho, kappa, mask, template, options)
         used = [row["map_id"] for row in self.members if row["n_pixels"]]
         notes = {"kind": "coadd", "members": used, "spectral_index": self.spectral_indices[k], "snr_std": snr_std}
         duration = np.nanmax(self.last) - np.nanmin(self.first) if np.isfinite(self.first).any() else None
@@ -302,13 +299,6 @@ class Sum:
         time = self.time if np.isfinite(self.time).any() else None
         return maps.SkyMap(rho, kappa, time, mask, self.grid.wcs, info, template)
 
-    def _local_rms(self, rho, kappa, mask, options):
-        if not options["flatfield_tile_deg"]:
-            return flatfield.uniform(rho.shape)
-        middle = self._steps[len(self._steps) // 2]
-        tile_pix = tuple(max(16, round(60 * options["flatfield_tile_deg"] / step)) for step in middle)
-        return flatfield.measure(rho, kappa, mask, tile_pix, clip_sigma=options["flatfield_clip_sigma"])
-
     def _template(self, k):
         """Shape of a source: mean of the maps' in each band of rows, that of the nearest band where there is none."""
         stamps, half = self._stamps[k], self._stamps.shape[-1] // 2
@@ -319,12 +309,14 @@ class Sum:
         return templates.Template(values.astype("f4"), self._edges.copy(), self._steps.copy())
 
     def known(self, k=0):
-        """Known sources of the sum: source_id, mean ra_deg and dec_deg, the flux_mjy that they have in it, and the
-        catalog_flux_mjy and catalog_flux_err_mjy that they should have by the catalogue.
+        """Known sources of the sum: source_id, mean ra_deg and dec_deg, the flux_mjy that they have in it, its
+        flux_err_mjy, and the catalog_flux_mjy and catalog_flux_err_mjy that they should have by the catalogue.
         """
         rows = pd.concat(self._known, ignore_index=True) if self._known else pd.DataFrame()
         if rows.empty:
-            return pd.DataFrame({"source_id": [], **{name: np.empty(0) for name in (*_RADEC, *_FLUXES)}})
+            return pd.DataFrame(
+                {"source_id": [], **{name: np.empty(0) for name in (*_RADEC, *_FLUXES, "flux_err_mjy")}}
+            )
         first = rows.groupby("source_id")[_RADEC].transform("first")
         east, north = geometry.tangent_offsets(*rows[_RADEC].to_numpy().T, *first.to_numpy().T)
         weight = rows[f"weight{k}"]
@@ -334,6 +326,7 @@ class Sum:
         east, north, *fluxes = (total[name].to_numpy() / total[f"weight{k}"].to_numpy() for name in sums)
         ra, dec = geometry.offset_position(*start.to_numpy().T, east, north)
         columns = {"source_id": total.index, "ra_deg": ra, "dec_deg": dec}
+        columns["flux_err_mjy"] = total[f"weight{k}"].to_numpy() ** -0.5
         return pd.DataFrame(columns | dict(zip(_FLUXES, fluxes, strict=True)))
 
     def pointing_model(self):
@@ -441,6 +434,26 @@ def shared_attrs(headers, total):
     weights = {row["map_id"]: row["weight"] for row in total.members}
     width = np.average([header.fwhm_arcmin for header in good], weights=[weights[header.map_id] for header in good])
     return {"site": list(good[0].site), "fwhm_arcmin": float(width)}
+
+
+def true_errors(rho, kappa, mask, template, options):
+    """rho and kappa divided by the square of the local rms of their SNR, and the robust rms of that afterwards.
+
+    Parameters
+    ----------
+    rho, kappa, mask : array (ny, nx)
+        Of a map of which the known sources are taken out; what else stands above 5 sigma does not count.
+    template : template.Template
+    options : mapping
+        ``flatfield_tile_deg``, ``flatfield_clip_sigma``.
+    """
+    quiet, field = _quiet(rho, kappa, template), flatfield.uniform(rho.shape)
+    if options["flatfield_tile_deg"]:
+        step = template.step_arcmin[len(template.step_arcmin) // 2]
+        tile_pix = tuple(max(16, round(60 * options["flatfield_tile_deg"] / size)) for size in step)
+        field = flatfield.measure(quiet, kappa, mask, tile_pix, clip_sigma=options["flatfield_clip_sigma"])
+    snr_std = _robust_std(*flatfield.apply(quiet, kappa, field), mask == 0)
+    return *flatfield.apply(rho, kappa, field), snr_std
 
 
 def _quiet(rho, kappa, template):

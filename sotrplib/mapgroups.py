@@ -92,20 +92,63 @@ def found_by(map_id):
     return next((name for start, name in FOUND_BY.items() if array.startswith(start)), "map")
 
 
-def others(map_id, groups, *, same_array=True):
-    """Maps of the same instrument and band, and array if asked, that belong to other observations.
+class Difference(NamedTuple):
+    """A map to be searched for changes: its map_id, those of the other epochs, and the coadd used in their place."""
+
+    map_id: str
+    others: list
+    reference: str = ""
+
+
+def differences(map_ids, groups, options):
+    """Maps that have a reference.
 
     Parameters
     ----------
-    map_id : str
+    map_ids : iterable of str
+    groups : mapping of str to list of str
+        What :func:`observations` returned.
+    options : mapping
+        Section ``search_difference``: ``reference``, the word others or the path of a coadd with {instrument}, {array}
+        and {band} in it, and ``same_array``.
+
+    Returns
+    -------
+    dict of str to Difference
+        By the id of the difference, ``{instrument}_diff{array}_{band}_{time}``.
+    """
+    if options["reference"] == "others":
+        epochs = other_epochs(map_ids, groups, same_array=options["same_array"])
+        return {_difference_id(map_id): Difference(map_id, ids) for map_id, ids in epochs.items() if ids}
+    return {
+        _difference_id(map_id): Difference(map_id, [], _fill_in(options["reference"], map_id)) for map_id in map_ids
+    }
+
+
+def other_epochs(map_ids, groups, *, same_array=True):
+    """For each map those of the same instrument and band, and array if asked, that belong to other observations.
+
+    Parameters
+    ----------
+    map_ids : iterable of str
     groups : mapping of str to list of str
         What :func:`observations` returned.
     same_array : bool
+
+    Returns
+    -------
+    dict of str to list of str
+        In the order of time.
     """
-    own = _labels(map_id, same_array)
-    together = next(ids for ids in groups.values() if map_id in ids)
-    everything = (name for ids in groups.values() for name in ids)
-    return [name for name in everything if _labels(name, same_array) == own and name not in together]
+    alike = {}
+    for group, ids in groups.items():
+        for map_id in ids:
+            alike.setdefault(_labels(map_id, same_array), []).append((group, map_id))
+    own = {map_id: group for group, ids in groups.items() for map_id in ids}
+    return {
+        map_id: [other for group, other in alike[_labels(map_id, same_array)] if group != own[map_id]]
+        for map_id in map_ids
+    }
 
 
 def read_group_table(path, known):
@@ -174,6 +217,18 @@ def _split(rows, keys):
     for row in rows:
         groups.setdefault("_".join(row[key] for key in keys), []).append(row)
     return groups
+
+
+def _difference_id(map_id):
+    instrument, array, band, time = map_id.split("_")
+    return f"{instrument}_{DIFFERENCE_ARRAY}{array}_{band}_{time}"
+
+
+def _fill_in(path, map_id):
+    """A path with the labels of a map in it."""
+    for key, value in zip(("instrument", "array", "band"), map_id.split("_"), strict=False):
+        path = path.replace(f"{{{key}}}", value)
+    return path
 
 
 def _labels(map_id, same_array):

@@ -40,8 +40,20 @@ def test_others_are_of_other_observations():
     """The other epochs of a map have its band, its array if asked, and not its observation."""
     table = ROWS + rows(f"i3_f090_{NIGHT + 86_600}")
     groups, own = mapgroups.observations(table, 3600.0), f"solat_i1_f090_{NIGHT + 100}"
-    assert mapgroups.others(own, groups) == [f"solat_i1_f090_{NIGHT + 86_500}"]
-    assert len(mapgroups.others(own, groups, same_array=False)) == 2
+    assert mapgroups.other_epochs([own], groups) == {own: [f"solat_i1_f090_{NIGHT + 86_500}"]}
+    assert len(mapgroups.other_epochs([own], groups, same_array=False)[own]) == 2
+
+
+def test_differences_have_their_references():
+    """Maps with other epochs have a difference, whose id is a map's; a coadd in their place has the map's labels."""
+    ids, groups = [row["map_id"] for row in ROWS], mapgroups.observations(ROWS, 3600.0)
+    options = {"reference": "others", "same_array": True}
+    found = mapgroups.differences(ids, groups, options)
+    name = f"solat_diffi1_f090_{NIGHT + 100}"
+    assert list(found) == [name, f"solat_diffi1_f090_{NIGHT + 86_500}"] and mapgroups.found_by(name) == "difference"
+    assert re.fullmatch(mapindex.MAP_ID, name) and found[name].others == [f"solat_i1_f090_{NIGHT + 86_500}"]
+    given = mapgroups.differences(ids, groups, options | {"reference": "deep/{array}_{band}.h5"})
+    assert len(given) == 4 and given[name].reference == "deep/i1_f090.h5"
 
 
 def test_days_count_from_midnight():
