@@ -31,6 +31,7 @@ rule search_jointly:
         maps=observed("preprocessed"),
         pointing=observed("pointing"),
         forced=observed("forced_photometry"),
+        sifted=observed("sifted"),
         catalog="results/inputs/catalog.h5",
         shared=ancient(outside(MOVING_FILES)),
         made=[path for path in MOVING_FILES if is_made(path)],

@@ -8,7 +8,7 @@ def search(job):
         return ephemerides.positions_in_map(job.params.ephemerides, *where)
 
     sky = joint.Sky(store.read_table(job.input.catalog, "catalog"), store.read_attrs(job.input.catalog), moving)
-    stages = (job.input.maps, job.input.pointing, job.input.forced)
+    stages = (job.input.maps, job.input.pointing, job.input.forced, job.input.sifted)
     headers = [coadd.read_header(coadd.MemberFiles(*paths)) for paths in zip(*stages, strict=True)]
     sifted, members = joint.search(headers, job.wildcards.map_id, sky, job.params.sections)
     return {"frames": {"sifted": ("sifted_jointly", sifted), "members": ("coadd_members", members)}}

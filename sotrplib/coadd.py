@@ -24,13 +24,13 @@ import numpy as np
 import pandas as pd
 
 from sotrplib import (
+    convergence,
     flatfield,
     geometry,
     maps,
     masks,
     photometry,
     pointing,
-    preprocessing,
     resampling,
     revisits,
     store,
@@ -447,19 +447,22 @@ def true_errors(rho, kappa, mask, template, options):
     options : mapping
         ``flatfield_tile_deg``, ``flatfield_clip_sigma``.
     """
-    quiet, field = _quiet(rho, kappa, template), flatfield.uniform(rho.shape)
-    if options["flatfield_tile_deg"]:
-        step = template.step_arcmin[len(template.step_arcmin) // 2]
-        tile_pix = tuple(max(16, round(60 * options["flatfield_tile_deg"] / size)) for size in step)
+    if not options["flatfield_tile_deg"]:
+        return rho, kappa, _robust_std(rho, kappa, mask == 0)
+    step = template.step_arcmin[len(template.step_arcmin) // 2]
+    tile_pix = tuple(max(16, round(60 * options["flatfield_tile_deg"] / size)) for size in step)
+    quiet = rho
+    for _ in range(2):  # what stands out is told once the scatter is known, and the scatter without it
         field = flatfield.measure(quiet, kappa, mask, tile_pix, clip_sigma=options["flatfield_clip_sigma"])
-    snr_std = _robust_std(*flatfield.apply(quiet, kappa, field), mask == 0)
-    return *flatfield.apply(rho, kappa, field), snr_std
+        rho, kappa = flatfield.apply(rho, kappa, field)
+        quiet = _quiet(rho, kappa, template)
+    return rho, kappa, _robust_std(quiet, kappa, mask == 0)
 
 
 def _quiet(rho, kappa, template):
     """rho without what stands in it: the scatter of noise is to be measured on it."""
-    nothing = preprocessing.Bright(*(np.zeros(0) for _ in range(4)))
-    found = preprocessing.find_bright(rho, rho, kappa, template, nothing, _QUIET_SNR)
+    nothing = convergence.Bright(*(np.zeros(0) for _ in range(4)))
+    found = convergence.find_bright(rho, rho, kappa, template, nothing, _QUIET_SNR)
     return subtraction.subtract_sources(rho, kappa, found.y, found.x, found.flux, template)
 
 

@@ -61,13 +61,15 @@ def confirm(events, measure, maps, options, *, moving=None):
         ``confirm``.
     """
     evidence = gather(events, measure, maps, moving)
+    found_by = [mapgroups.found_by(map_id) for map_id in events["map_id"]]
+    events = _in_single_maps(events, evidence, options)
     judged = assess(events, evidence, maps, options)
     ids = np.array(association.candidate_ids(events["ra_deg"].to_numpy(), events["dec_deg"].to_numpy()), dtype=object)
     own = ["ra_deg", "dec_deg", "ra_err_arcsec", "dec_err_arcsec", "time_unix_s", "flux_mjy", "flux_err_mjy"]
     candidates = judged.assign(
         candidate_id=ids,
         max_snr=events["snr"],
-        found_by=[mapgroups.found_by(map_id) for map_id in events["map_id"]],
+        found_by=found_by,
         **events[[*own, "band", "map_id", "matched_name"]],
         **counterparts.NONE,
     )
@@ -114,9 +116,7 @@ def assess(events, evidence, maps, options):
         One row an event: class, reason, confirmed and the columns of the table ``candidates`` from combined_snr
         to n_arrays_against.
     """
-    rows = evidence[variability.usable(evidence)].reset_index(drop=True)
-    events = _in_single_maps(events, rows, options)
-    rows = _weigh(events, rows, options)
+    rows = _weigh(events, evidence[variability.usable(evidence)].reset_index(drop=True), options)
     facts = _facts(events, rows, options)
     facts = facts.assign(**_false_alarms(events, facts, maps, options))
     judged = _classify(events, facts, options)
@@ -169,16 +169,17 @@ def _measurements(events, evidence, ids):
 # ---- weighing ---------------------------------------------------------------------------------------
 
 
-def _in_single_maps(events, rows, options):
-    """Events that several maps together gave, as discovered in the map that sees most of each at that time."""
+def _in_single_maps(events, evidence, options):
+    """Events that several maps together gave, as measured in the map that sees most of each at that time."""
+    rows = evidence[variability.usable(evidence)]
     shared = np.array([mapgroups.found_by(map_id) != "map" for map_id in events["map_id"]], bool)
     event = rows["event"].to_numpy()
     gap = np.abs(rows["time_unix_s"].to_numpy() - events["time_unix_s"].to_numpy(float)[event])
     ranked = rows.assign(apart=~(gap <= options["observation_gap_s"]))[shared[event]]
     best = ranked.sort_values(["event", "apart", "snr"], ascending=[True, True, False]).drop_duplicates("event")
-    map_id = events["map_id"].to_numpy(object).copy()
-    map_id[best["event"]] = best["map_id"]
-    return events.assign(map_id=map_id)
+    names = ["map_id", "array", "band", "time_unix_s", "flux_mjy", "flux_err_mjy"]
+    seen = best.set_index("event")[names].reindex(events.index)
+    return events.assign(**{name: seen[name].where(seen["map_id"].notna(), events[name]) for name in names})
 
 
 def _weigh(events, rows, options):

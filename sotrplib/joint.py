@@ -5,6 +5,9 @@ searched as a map is. A source of 3.5 sigma in each of four maps has 7 sigma in 
 index loses 1 - cos of the angle between the vectors f_b kappa_b^1/2 of the two, 4 % of the SNR between alpha 0.5 and 2
 for equal weights at 90 and 150 GHz. Of what several sums find at one place the most significant is kept.
 
+What the search of one map has called noise for its shape, or for what is beside it, remains noise where that map gives
+most of the sum: a spike of one pixel is no longer one pixel wide among the others.
+
 A known source has in a sum the flux that its spectrum gives it there. What it is compared with, to call it a flare, is
 therefore its catalogue flux in each band, summed with the same weights.
 """
@@ -14,9 +17,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from sotrplib import coadd, crossmatch, detection, photometry, positions, sifting, sources, tables
+from sotrplib import coadd, crossmatch, detection, photometry, positions, sifting, sources, store, tables
 
-_SAME_FWHM = 0.75  # detections of several sums this close are one
+_SAME_FWHM = 0.75  # detections of several sums, or of a sum and a map, this close are one
+_MOST = 0.5  # share of the SNR in a sum that a map gives to the noise in it
+_MAP_ALONE = ("edge", "flagged")  # reasons of noise that hold in one map only, whose pixels there a sum leaves out
 
 
 class Sky(NamedTuple):
@@ -66,7 +71,9 @@ def search(headers, map_id, sky, sections):
     if len([row for row in total.members if row["n_pixels"]]) < 2:
         return tables.empty("sifted_jointly"), coadd.members_table(total.members)
     attrs = coadd.shared_attrs(headers, total)
-    return search_sums(total, map_id, attrs, sky, sections), coadd.members_table(total.members)
+    sifted = search_sums(total, map_id, attrs, sky, sections)
+    noise = pd.concat([_read_noise(header) for header in good], ignore_index=True)
+    return keep_noise(sifted, noise, attrs["fwhm_arcmin"]), coadd.members_table(total.members)
 
 
 def search_sums(total, map_id, attrs, sky, sections):
@@ -76,6 +83,35 @@ def search_sums(total, map_id, attrs, sky, sections):
     """
     parts = [_search_sum(total, k, map_id, attrs, sky, sections) for k in range(len(total.spectral_indices))]
     return _strongest(pd.concat(parts, ignore_index=True), attrs["fwhm_arcmin"])
+
+
+def keep_noise(sifted, noise, fwhm_arcmin):
+    """Sifted detections of a sum, those as noise that are noise in a map which gives most of them.
+
+    Parameters
+    ----------
+    sifted : pandas.DataFrame
+        Table ``sifted_jointly``.
+    noise : pandas.DataFrame
+        Rows of the tables ``sifted`` of the maps that are noise, with the column ``map_id``.
+    fwhm_arcmin : float
+    """
+    place = ((frame["ra_deg"], frame["dec_deg"]) for frame in (sifted, noise))
+    i, j, _ = crossmatch.match(*(values for pair in place for values in pair), 60 * _SAME_FWHM * fwhm_arcmin)
+    most = noise["snr"].to_numpy()[j] > _MOST * sifted["snr"].to_numpy()[i]
+    found = (sifted["origin"] == "blind") & (sifted["class"] == "transient")
+    pairs = [(a, b) for a, b in zip(i[most], j[most], strict=True) if found[a]]
+    kind, reason = sifted["class"].to_numpy(object).copy(), sifted["reason"].to_numpy(object).copy()
+    for a, b in pairs:
+        kind[a], reason[a] = "noise", f"noise in {noise['map_id'][b]}: {noise['reason'][b]}"
+    return tables.make("sifted_jointly", sifted.assign(**{"class": kind, "reason": reason}))
+
+
+def _read_noise(header):
+    """What the search of a map has called noise, but for reasons that are those of the map's own limits."""
+    rows = store.read_table(header.files.sifted, "sifted")
+    kept = rows[(rows["class"] == "noise") & ~rows["reason"].str.startswith(_MAP_ALONE)]
+    return kept.assign(map_id=header.map_id)
 
 
 def _search_sum(total, k, map_id, attrs, sky, sections):

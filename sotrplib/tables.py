@@ -214,7 +214,7 @@ flux_mjy | f8 | mJy | flux of the most significant detection
 flux_err_mjy | f8 | mJy | its error
 band | str | 1 | band of the most significant detection
 map_id | str | 1 | map of the most significant detection
-found_by | str | 1 | search of that detection: map (of one map alone), joint, coadd or difference
+found_by | str | 1 | map, joint, coadd or difference; but for map, time to map_id are those of the map that sees it best
 matched_name | str | 1 | catalogue source or moving object at this position, else empty
 external_name | str | 1 | counterpart in the catalogues from elsewhere, else empty
 external_catalog | str | 1 | name of the catalogue it is in, else empty
@@ -262,7 +262,7 @@ n_candidates | i4 | 1 | detections that were not known, moving or noise
     "coadd_members": _columns("""
 map_id | str | 1 | map of the group
 freq_ghz | f8 | GHz | its band centre; NaN if it failed
-n_pixels | i8 | 1 | pixels of the coadd that it observed
+n_pixels | i4 | 1 | pixels of the coadd that it observed
 weight | f8 | mJy-2 | sum of its kappa over these, with the factor of its band; its share in the coadd
 reason | str | 1 | why it is not in the coadd, else empty
 """),

@@ -147,6 +147,15 @@ def test_failed_maps_cost_themselves(tmp_path, rng):
     assert found.empty and "map.fits: is truncated" in set(members["reason"])
 
 
+def test_noise_of_one_map_stays_noise(faint):
+    """A detection to which a map gives most that its own search calls noise is noise; beside weak noise it is not."""
+    _, found, _ = faint
+    noise = found.iloc[:2].assign(map_id="m1", reason="shape: width 0.6", snr=[0.9, 0.2] * found["snr"].iloc[:2])
+    kept = joint.keep_noise(found, noise.assign(**{"class": "noise"}).reset_index(drop=True), 2.0)
+    assert kept["class"].tolist() == ["noise"] + ["transient"] * (len(found) - 1)
+    assert kept["reason"][0] == "noise in m1: shape: width 0.6"
+
+
 # ---- with the detections of single maps ------------------------------------------------------------------------------
 
 
@@ -185,6 +194,8 @@ def test_candidate_of_the_joint_search_is_judged_by_its_maps(faint):
         return revisits.measure_in_map(paths, targets, SECTIONS["forced_photometry"])
 
     candidate = confirmation.confirm(events, measure, maps, options)[0].iloc[0]
-    assert (candidate["found_by"], candidate["map_id"]) == ("joint", OBSERVATION)
+    assert candidate["found_by"] == "joint" and candidate["map_id"] in files
+    assert candidate["band"] == candidate["map_id"].split("_")[2] and candidate["confirmed"]
+    assert candidate["flux_mjy"] / candidate["flux_err_mjy"] < candidate["max_snr"] - 1
     assert candidate["class"] == "transient" and candidate["n_covering"] == 4
     assert candidate["combined_snr"] == pytest.approx(candidate["max_snr"], rel=0.15)
