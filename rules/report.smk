@@ -46,6 +46,7 @@ rule check_maps:
     input:
         catalog="results/catalogs/catalog.h5",
         rest=CATALOGS,
+        searches=SEARCHES,
     output:
         checked="results/maps_checked.txt",
     log:

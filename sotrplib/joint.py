@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from sotrplib import coadd, crossmatch, detection, photometry, positions, sifting, sources, store, tables
+from sotrplib import coadd, crossmatch, detection, ephemerides, photometry, positions, sifting, sources, store, tables
 
 _SAME_FWHM = 0.75  # detections of several sums, or of a sum and a map, this close are one
 _MOST = 0.5  # share of the SNR in a sum that a map gives to the noise in it
@@ -27,7 +27,7 @@ _MAP_ALONE = ("edge", "flagged")  # reasons of noise that hold in one map only, 
 class Sky(NamedTuple):
     """What is known of the sky: the table ``catalog``, its reference (attributes of its file), and a function.
 
-    ``moving(wcs, time, t_ref_unix_s, site)`` gives the table ``moving`` of a map.
+    ``moving(wcs, clock, site)`` gives the table ``moving`` of a map, as :func:`ephemerides.positions_in_map` does.
     """
 
     catalog: pd.DataFrame
@@ -123,7 +123,8 @@ def _search_sum(total, k, map_id, attrs, sky, sections):
     detections = detection.find(whole, unknown.rho, options, model)
     catalog = sources.in_band(sky.catalog, unknown.info.freq_ghz, sky.reference)
     forced = photometry.measure_known(whole, catalog, model, sections["forced_photometry"])
-    moving = sky.moving(unknown.wcs, unknown.time, unknown.info.t_ref_unix_s, attrs["site"])
+    clock = ephemerides.PixelClock(unknown.time, unknown.info.t_ref_unix_s, unknown.rho.shape)
+    moving = sky.moving(unknown.wcs, clock, attrs["site"])
     sifted = sifting.sift(
         detections,
         _expect(forced, known),

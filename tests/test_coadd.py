@@ -168,7 +168,7 @@ def test_moving_objects_are_left_out(tmp_path, rng):
         moving = tables.make("moving", columns | {"ra_rate_arcsec_h": 0.0, "dec_rate_arcsec_h": 0.0})
         files.append(write_member(tmp_path, m, moving=moving))
         sky.append(m)
-    found, arrays, *_ = coadd.coadd_maps(files, COADD, OPTIONS)
+    found, arrays, *_ = coadd.coadd_maps(files, COADD, OPTIONS | {"moving_mask_arcmin": 3.0})
     assert np.max(found.rho / np.sqrt(found.kappa)) < 8
     assert np.count_nonzero(arrays["coadd/hits"][0] == 1) == pytest.approx(2 * np.pi * 6**2, rel=0.1)
     kept, *_ = coadd.coadd_maps(files, COADD, OPTIONS | {"moving_mask_arcmin": 0.0})

@@ -38,6 +38,7 @@ flash,transient,10,-12,400,0.2,1,4
 """
 CONFIG = """
 maps: {table: maps.csv}
+search_jointly: {enabled: false}
 simulate:
   objects: objects.csv
   width_deg: 1.5
@@ -365,6 +366,36 @@ def test_directory_gives_the_rows_of_a_table(run):
             (run / f"given/{map_id}_{name}").rename(run / f"nights/{time[:5]}/depth1_{time}_{array}_{band}_{name}")
     jobs = planned(run, "--config", "maps={kind: directory, directory: nights}", "--forceall")
     assert {map_id for _, map_id in jobs} == {FIRST, SECOND, THIRD, ""}
+
+
+# ---- maps together ---------------------------------------------------------------------------------------------------
+
+TOGETHER = """
+search_difference: {enabled: true}
+coadd_maps: {groups: [{name: all}]}
+"""
+
+
+def test_maps_together(run):
+    """A coadd goes through the stages, joint and difference searches add detections, and each follows its maps."""
+    joint, coadd = f"solat_joint_multi_{FIRST[-10:]}", f"solat_coaddall_f090_{FIRST[-10:]}"
+    differences = {f"solat_diffi1_f090_{name[-10:]}" for name in (FIRST, THIRD)}
+    (run / "test.yaml").write_text(CONFIG.replace("enabled: false", "enabled: true") + GIVEN + TOGETHER)
+    new = {("search_jointly", joint), ("coadd_maps", coadd)} | {("search_difference", name) for name in differences}
+    assert planned(run) == new | of_map(coadd, STAGES[1:]) | of_all()
+    done = snakemake(run)
+    assert done.returncode == 0, done.stdout
+    sifted = store.read_table(run / f"results/joint/{joint}.h5", "sifted")
+    assert "transient" in set(sifted["class"]) and not (sifted["class"] == "known").all()
+    assert store.read_attrs(run / f"results/preprocessed/{coadd}.h5")["status"] == "ok"
+    assert len(store.read_table(run / f"results/forced_photometry/{coadd}.h5", "forced")) > 3
+    candidates = store.read_table(run / "results/catalogs/catalog.h5", "candidates")
+    assert candidates["confirmed"].tolist()[0] and candidates["found_by"].tolist()[0] == "map"
+    assert set(maps_table(run).index) == {FIRST, SECOND, THIRD}
+    assert planned(run) == set()
+    edit_pixels(run / f"given/{SECOND}_map.fits", lambda data, header: data * np.float32(1.01))
+    again = {("search_jointly", joint), ("coadd_maps", coadd)} | of_map(SECOND) | of_map(coadd, STAGES[1:])
+    assert planned(run) == again | of_all()
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
