@@ -81,7 +81,8 @@ def summarize(sifted, events, options):
         difference) count only where no single map has one: they are made of the same data.
     """
     rows = sifted.assign(event=events, is_noise=sifted["class"] == "noise")[np.asarray(events) >= 0]
-    rows = rows.assign(is_shared=np.array([mapgroups.found_by(map_id) != "map" for map_id in rows["map_id"]], bool))
+    maps, names = pd.factorize(rows["map_id"])
+    rows = rows.assign(is_shared=np.array([mapgroups.found_by(name) != "map" for name in names], bool)[maps])
     order = ["event", "is_noise", "is_shared", "snr", "map_id"]
     rows = rows.sort_values(order, ascending=[True, True, True, False, True])
     best = rows.drop_duplicates("event").reset_index(drop=True)
