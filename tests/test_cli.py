@@ -63,6 +63,17 @@ def test_help_comes_at_once():
     assert done.stdout.strip() == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [("sotrp va", "validate"), ("sotrp run --runner p", "prefect"), ("sotrp run --dr", "--dry-run")],
+)
+def test_shell_completes_commands_and_options(words, completed):
+    """The completion that --help tells of knows commands, options and their values."""
+    place = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    result = CliRunner().invoke(cli.main, [], prog_name="sotrp", env=place | {"_SOTRP_COMPLETE": "bash_complete"})
+    assert completed in result.output
+
+
 @pytest.mark.parametrize("words", [("-c",), ("run", "-c")])
 def test_run_starts_snakemake_with_its_status(mine, started, words):
     """`sotrp -c` and `sotrp run -c` are one: all cores, the given configuration, Snakemake's exit status."""

@@ -323,6 +323,20 @@ def test_runner_prefect_has_a_server_of_its_own(tmp_path, home):
     assert jobs == [("COMPLETED",)] * 3
 
 
+@pytest.mark.parametrize("how", ["environment", "profile"])
+def test_configured_server_is_used(tmp_path, how):
+    """PREFECT_API_URL or a profile, as `prefect config set` writes it, names the server; none is started."""
+    url = "http://127.0.0.1:9/api"
+    profile = f'active = "mine"\n[profiles.mine]\nPREFECT_API_URL = "{url}"\n' if how == "profile" else ""
+    (tmp_path / "profiles.toml").write_text(profile)
+    environment = os.environ | {"PREFECT_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    environment.pop("PREFECT_API_URL", None)
+    environment |= {"PREFECT_API_URL": url} if how == "environment" else {}
+    code = "from sotrplib.cli import dashboard\nwith dashboard.server() as url: print(url)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == url, done.stderr
+
+
 def test_server_that_does_not_start_is_told(tmp_path, monkeypatch):
     """A temporary server that stops at once is an error that names its log, without waiting."""
     monkeypatch.chdir(tmp_path)

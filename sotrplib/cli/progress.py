@@ -14,7 +14,7 @@ STAGES = {
 }
 STATES = {
     "merged": "in the catalogue",
-    "sifted": "through all stages, not in the catalogue yet",
+    "sifted": "through all stages, not in the catalogue (coadds never are)",
     "started": "between two stages",
     "failed": "cannot be used",
     "waiting": "not begun",

@@ -71,7 +71,7 @@ def convert_maps(draft, given, instrument):
         if generator in known:
             known[generator](draft, given, instrument)
         else:
-            draft.refuse("maps", given, f"{generator}: {_NO_COADDS}")
+            draft.refuse("maps", given, f"{generator}: known are {', '.join(known)}; {_NO_COADDS}")
         return
     for n, entry in enumerate(given):
         where = f"maps[{n}]"

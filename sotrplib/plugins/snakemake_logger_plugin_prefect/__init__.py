@@ -50,6 +50,7 @@ class LogHandler(LogHandlerBase):
         if self.mirror is not None:
             self.mirror.close()
             self.mirror = None
+            self.off = True  # Snakemake may still say why it stopped
         super().close()
 
     writes_to_stream = False

@@ -48,6 +48,7 @@ class LogHandler(LogHandlerBase):
         if self.view is not None:
             self.view.close()
             self.view = None
+            self.off = True  # Snakemake may still say why it stopped
         super().close()
 
     def _open(self):

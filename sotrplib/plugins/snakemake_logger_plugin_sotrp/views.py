@@ -71,7 +71,7 @@ class LiveView:
         for rule, total in list(self.tally.totals.items()):
             done, now = self.tally.done[rule], active.count(rule)
             style = "dim" if done == total else "bold" if now else ""
-            bar = ProgressBar(total=total, completed=done, width=30)
+            bar = ProgressBar(total, done, 30, complete_style="green", finished_style="dim green")
             grid.add_row(Text(rule, style), bar, Text(f"{done}/{total}", style), f"{now} running" if now else "")
         names = [job.name for job in list(self.tally.running.values())[:6]]
         running = Text("running: " + ", ".join(names), "dim", no_wrap=True, overflow="ellipsis") if names else Text("")
