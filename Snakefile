@@ -41,6 +41,7 @@ rule all:
     input:
         per_map=every("sifted"),
         coadds=[f"results/sifted/{map_id}.h5" for map_id in COADDS],
+        stacks=["results/stacks/stacks.h5"] if STACKED else [],
         catalogs=CATALOGS,
         checked="results/maps_checked.txt",
         maps=ALWAYS_EXPORTED,

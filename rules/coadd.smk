@@ -1,5 +1,5 @@
 # Maps together: coadds of groups of maps, which go through the same stages as maps do, and searches of several maps
-# whose detections join those of single maps in confirm_candidates.
+# whose detections join those of single maps in confirm_candidates; stacks at a list of positions.
 
 
 rule coadd_maps:
@@ -80,3 +80,26 @@ rule search_difference:
         code=code("search_difference"),
     script:
         "../scripts/search_difference.py"
+
+
+rule stack_sources:
+    input:
+        maps=every("preprocessed"),
+        pointing=every("pointing"),
+        forced=every("forced_photometry"),
+        positions=ancient(STACKED) if not is_made(STACKED) else STACKED,
+    output:
+        stacks="results/stacks/stacks.h5",
+    log:
+        "results/logs/stack_sources.log",
+    benchmark:
+        "results/benchmarks/stack_sources.tsv"
+    conda:
+        "../envs/sotrp.yaml"
+    params:
+        options=config["stack_sources"],
+        photometry=config["forced_photometry"],
+        digests=file_digests([STACKED]),
+        code=code("stack_sources"),
+    script:
+        "../scripts/stack_sources.py"

@@ -255,6 +255,7 @@ EXPORTS = exports(config["export_catalogs"]["formats"])
 MAP_FIELDS = [f"results/exports/maps/{{map_id}}_{field}.fits" for field in config["export_map"]["fields"]]
 MAP_EXPORTS = [path.format(map_id=map_id) for map_id in MAPS for path in MAP_FIELDS]
 ALWAYS_EXPORTED = MAP_EXPORTS if config["export_map"]["every_run"] else []
+STACKED = config["stack_sources"]["positions"]
 SEARCHES = []  # files of detections in several maps together
 if config["search_jointly"]["enabled"]:
     SEARCHES += [f"results/joint/{map_id}.h5" for map_id, ids in OBSERVATIONS.items() if len(ids) > 1]

@@ -133,6 +133,8 @@ def list_files(config):
     external = config["confirm_candidates"]["external_catalogs"]
     keys += [("confirm_candidates.external_catalogs", entry["path"]) for entry in external]
     keys += [("catalog.additional", path) for path in config["catalog"]["additional"]]
+    keys += [("coadd_maps.table", config["coadd_maps"]["table"])]
+    keys += [("stack_sources.positions", config["stack_sources"]["positions"])]
     keys += [(f"ephemerides.{key}", path) for key in ("kernels", "tables") for path in ephemerides[key]]
     keys += [(f"beams.{band}", path) for band, path in config["beams"].items() if isinstance(path, str)]
     named = {"preprocess_map": ("galaxy_mask", "extra_mask", "noise_mask"), "simulate": ("geometry_map", "time_map")}

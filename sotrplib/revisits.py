@@ -28,7 +28,7 @@ class MapFiles:
     forced: str
 
 
-def measure_in_map(files, targets, options):
+def measure_in_map(files, targets, options, *, known=None):
     """Measure positions in one map.
 
     Parameters
@@ -39,6 +39,8 @@ def measure_in_map(files, targets, options):
         whose forced photometry is looked up; other positions are measured on the map minus all known sources.
     options : mapping
         Section ``forced_photometry`` of the configuration.
+    known : pandas.DataFrame, optional
+        Table ``forced`` of the known sources to take out; default that of the map.
 
     Returns
     -------
@@ -51,7 +53,7 @@ def measure_in_map(files, targets, options):
         If the file records a failed map.
     """
     targets = targets.reset_index(drop=True)
-    forced = store.read_table(files.forced, "forced")
+    forced = store.read_table(files.forced, "forced") if known is None else known
     model = pointing.from_dict(store.read_attrs(files.pointing)["pointing"])
     parts = [_look_up(forced, targets[targets["source_id"] != ""])]
     for window, inside, own in _windows(files.preprocessed, targets[targets["source_id"] == ""], model, options):

@@ -259,6 +259,32 @@ n_candidates | i4 | 1 | detections that were not known, moving or noise
         _SIFT,
         "spectral_index | f8 | 1 | alpha of flux ~ frequency**alpha of the sum of maps that it is most significant in",
     ),
+    "stacks": _columns("""
+name | str | 1 | name of the position; (all) for the stack of all of them
+band | str | 1 | frequency band
+ra_deg | f8 | deg | right ascension; NaN for all positions
+dec_deg | f8 | deg | declination; NaN for all positions
+n_maps | i4 | 1 | maps that measured it
+n_measurements | i4 | 1 | fluxes that were averaged
+flux_mjy | f8 | mJy | weighted mean flux
+flux_err_mjy | f8 | mJy | its error
+snr | f8 | 1 | flux over its error
+p_constant | f8 | 1 | probability of so large a chi-square for one flux; NaN for a single one
+time_first_unix_s | f8 | s | UTC of the first of them, unix seconds
+time_last_unix_s | f8 | s | UTC of the last
+"""),
+    "stack_measurements": _columns(
+        """
+name | str | 1 | name of the position
+map_id | str | 1 | map the measurement was made in
+array | str | 1 | detector array
+band | str | 1 | frequency band
+ra_deg | f8 | deg | position measured at
+dec_deg | f8 | deg | position measured at
+""",
+        _FLUX,
+        "flags | u4 | 1 | quality bits, see tables.FLAGS",
+    ),
     "coadd_members": _columns("""
 map_id | str | 1 | map of the group
 freq_ghz | f8 | GHz | its band centre; NaN if it failed

@@ -1,0 +1,22 @@
+"""Add up all maps at a list of positions."""
+
+from sotrplib import catalogs, logs, provenance, revisits, stacking, store
+
+
+def main(job):
+    maps = catalogs.read_maps(job.input.maps, job.input.forced)
+    lists = zip(job.input.maps, job.input.pointing, job.input.forced, strict=True)
+    files = dict(zip(maps["map_id"], (revisits.MapFiles(*paths) for paths in lists), strict=True))
+    positions, usable = stacking.read_positions(job.input.positions), maps[maps["status"] == "ok"]
+    result = stacking.stack(files, usable, positions, job.params.options, job.params.photometry)
+    stacks, measurements, stamps = result
+    store.write(
+        job.output.stacks,
+        attrs={"provenance": provenance.job_record(job)},
+        arrays=stacking.stamp_arrays(stamps),
+        frames={"stacks": ("stacks", stacks), "measurements": ("stack_measurements", measurements)},
+    )
+
+
+with logs.capture(snakemake.log[0]):
+    main(snakemake)
