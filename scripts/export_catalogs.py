@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sotrplib import exports, logs, store, tables
+from sotrplib import exports, logs, originals, store, tables
 
 TABLES = ("measurements", "candidates", "maps")
 
@@ -13,6 +13,8 @@ def main(job):
     frames["candidates"] = exports.of_classes(candidates, job.params.options["classes"]), columns
     sources, source_bands = (store.read_table(job.input.catalog, name) for name in ("sources", "source_bands"))
     frames["sources"] = exports.wide_sources(sources, source_bands)
+    measurements, _ = frames["measurements"]
+    frames["measured_sources"] = originals.measured_sources(measurements, candidates), originals.COLUMNS
     for path in job.output:
         exports.export(path, *frames[Path(path).stem])
 

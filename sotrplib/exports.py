@@ -1,4 +1,4 @@
-"""Tables for other programs: Parquet, CSV, FITS, JSON and pandas pickle.
+"""Tables for other programs: Parquet, CSV, FITS, VOTable, JSON and pandas pickle; places also as regions and links.
 
 Equal tables give equal bytes. Pickles are written for those who ask for them and never read here: a
 pickle runs code when it is opened.
@@ -9,9 +9,24 @@ import pickle
 
 import numpy as np
 
-from sotrplib import store, tables
+from sotrplib import store, tables, viewers
 
-SUFFIXES = {"parquet": ".parquet", "csv": ".csv", "fits": ".fits", "pickle": ".pkl", "json": ".json"}
+SUFFIXES = {"parquet": ".parquet", "csv": ".csv", "fits": ".fits", "pickle": ".pkl", "json": ".json", "votable": ".vot"}
+PLACE_SUFFIXES = {"ds9": ".reg", "aladin": ".html"}  # for tables of places: sources and candidates
+# What programs of the virtual observatory know columns by (UCD); the identifier of a table's rows is its first column.
+_UCDS = {
+    "ra_deg": "pos.eq.ra;meta.main",
+    "dec_deg": "pos.eq.dec;meta.main",
+    "ra_err_arcsec": "stat.error;pos.eq.ra",
+    "dec_err_arcsec": "stat.error;pos.eq.dec",
+    "flux_mjy": "phot.flux.density;em.mm",
+    "flux_err_mjy": "stat.error;phot.flux.density;em.mm",
+    "snr": "stat.snr",
+    "time_unix_s": "time.epoch",
+    "band": "instr.bandpass",
+    "flags": "meta.code.qual",
+    "class": "src.class",
+}
 _FITS_CODES = {"f8": "D", "f4": "E", "i8": "K", "i4": "J", "u4": "J", "b1": "L"}
 _KEYS = ("source_id", "band", "n_measurements")  # columns of source_bands that are no statistics
 
@@ -22,7 +37,7 @@ def export(path, frame, columns):
     Parameters
     ----------
     path : path
-        Final name, ending in one of :data:`SUFFIXES`; it appears when whole.
+        Final name, ending in one of :data:`SUFFIXES` or :data:`PLACE_SUFFIXES`; it appears when whole.
     frame : pandas.DataFrame
         The table.
     columns : sequence of tables.Column
@@ -35,8 +50,9 @@ def export(path, frame, columns):
         If the suffix is unknown or the columns are not those of the table.
     """
     suffix = "." + str(path).rsplit(".", 1)[-1]
-    kinds = _write_parquet, _write_csv, _write_fits, _write_pickle, _write_json
+    kinds = _write_parquet, _write_csv, _write_fits, _write_pickle, _write_json, _write_votable
     writers = dict(zip(SUFFIXES.values(), kinds, strict=True))
+    writers |= {".reg": viewers.write_regions, ".html": viewers.write_links, ".pickle": _write_pickle}
     if suffix not in writers:
         raise ValueError(f"{path}: cannot export to {suffix!r}; use one of {sorted(writers)}")
     if [column.name for column in columns] != list(frame.columns):
@@ -140,3 +156,23 @@ def _write_json(path, frame, columns):
 
 def _plain(value):
     return value.item()
+
+
+def _write_votable(path, frame, columns):
+    """VOTable as plain text; names and units as everywhere, positions and fluxes marked by their UCD."""
+    from astropy.io.votable import from_table, writeto
+    from astropy.table import Column, Table
+
+    table = Table([_votable_column(frame[column.name], column, Column) for column in columns])
+    document = from_table(table)
+    (content,) = document.iter_tables()
+    for field, column in zip(content.fields, columns, strict=True):
+        field.ucd = _UCDS.get(column.name) or ("meta.id;meta.main" if column is columns[0] else None)
+    writeto(document, str(path))
+
+
+def _votable_column(values, column, kind):
+    unit = None if column.unit == "1" else column.unit
+    array = np.array(list(values), dtype=str) if column.dtype == "str" else values.to_numpy()
+    array = array.astype("i8") if array.dtype == "u4" else array  # VOTable has no unsigned whole numbers of this size
+    return kind(array, name=column.name, unit=unit, description=column.description)

@@ -2,14 +2,19 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
+import astropy.io.votable
+import lxml.etree
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
+from astropy.io.votable import parse as parse_votable
 from astropy.table import Table
 
 from sotrplib import exports, tables
@@ -82,13 +87,13 @@ def test_fits_passes_verification(tmp_path):
 def test_equal_tables_give_equal_bytes(tmp_path):
     """Another process with another hash seed writes the same bytes in every format."""
     code = (
-        "import sys; from test_exports import READERS, filled; from sotrplib import exports, tables;"
-        "[exports.export(sys.argv[1] + s, filled('measurements'), tables.SCHEMAS['measurements']) for s in READERS]"
+        "import sys; from test_exports import filled; from sotrplib import exports, tables;"
+        "[exports.export(sys.argv[1] + s, filled('measurements'), tables.SCHEMAS['measurements']) for s in exports.SUFFIXES.values()]"
     )
     path = [os.path.dirname(__file__), os.path.dirname(os.path.dirname(__file__))]
     environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(path)}
     subprocess.run([sys.executable, "-c", code, tmp_path / "other"], check=True, env=environment)
-    for suffix in READERS:
+    for suffix in exports.SUFFIXES.values():
         exports.export(tmp_path / f"own{suffix}", filled("measurements"), tables.SCHEMAS["measurements"])
         assert (tmp_path / f"own{suffix}").read_bytes() == (tmp_path / f"other{suffix}").read_bytes()
 
@@ -143,3 +148,35 @@ def test_json_gives_every_row_back(tmp_path, schema):
     assert rows == expected
     exports.export(tmp_path / "t.json", frame[:0], tables.SCHEMAS[schema])
     assert json.loads((tmp_path / "t.json").read_text()) == []
+
+
+@pytest.mark.parametrize("schema", ["measurements", "sources", "candidates", "maps"])
+def test_votable_is_valid_and_gives_the_numbers_back(tmp_path, schema):
+    """A VOTable fits its own schema; numbers, text beyond ASCII, units and descriptions come back, empty ones too."""
+    schemas = Path(astropy.io.votable.__file__).parent / "data"
+    for frame in (filled(schema), tables.empty(schema)):
+        path = tmp_path / f"{schema}.vot"
+        exports.export(path, frame, tables.SCHEMAS[schema])
+        version = re.search(rb'VOTABLE[^>]*version="([\d.]+)"', path.read_bytes())[1].decode()
+        rules = lxml.etree.XMLSchema(lxml.etree.parse(schemas / f"VOTable.v{version}.xsd"))
+        rules.assertValid(lxml.etree.parse(path))
+        found = Table.read(path, format="votable")
+        assert found.colnames == list(frame.columns) and len(found) == len(frame)
+        for column in tables.SCHEMAS[schema]:
+            assert str(found[column.name].unit or "1") == column.unit
+            assert found[column.name].description.split() == column.description.split()
+            if len(frame):
+                values = np.ma.getdata(
+                    found[column.name].filled(np.nan) if column.dtype == "f8" else found[column.name]
+                )
+                expected = frame[column.name].to_numpy()
+                assert list(values) == list(expected) or np.array_equal(values, expected, equal_nan=True)
+
+
+def test_votable_marks_positions(tmp_path):
+    """Programs of the virtual observatory find RA, Dec, fluxes and the identifier by their UCD."""
+    path = tmp_path / "candidates.vot"
+    exports.export(path, filled("candidates"), tables.SCHEMAS["candidates"])
+    fields = {field.name: field.ucd for field in parse_votable(path).get_first_table().fields}
+    assert fields["ra_deg"] == "pos.eq.ra;meta.main" and fields["dec_deg"] == "pos.eq.dec;meta.main"
+    assert fields["candidate_id"] == "meta.id;meta.main" and fields["flux_mjy"] == "phot.flux.density;em.mm"

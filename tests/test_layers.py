@@ -58,6 +58,8 @@ FLOORS = [
         "spectra",
         "lightcurves",
         "catalogs",
+        "viewers",
+        "originals",
         "exports",
         "mapexports",
     ],
