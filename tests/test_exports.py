@@ -88,7 +88,8 @@ def test_equal_tables_give_equal_bytes(tmp_path):
     """Another process with another hash seed writes the same bytes in every format."""
     code = (
         "import sys; from test_exports import filled; from sotrplib import exports, tables;"
-        "[exports.export(sys.argv[1] + s, filled('measurements'), tables.SCHEMAS['measurements']) for s in exports.SUFFIXES.values()]"
+        "schema = tables.SCHEMAS['measurements'];"
+        "[exports.export(sys.argv[1] + s, filled('measurements'), schema) for s in exports.SUFFIXES.values()]"
     )
     path = [os.path.dirname(__file__), os.path.dirname(os.path.dirname(__file__))]
     environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(path)}
