@@ -150,6 +150,7 @@ def test_what_the_original_leaves_out_is_off():
         "find_sources.subtract_known": False,
         "find_sources.finder": "none",
         "confirm_candidates.min_arrays": 1,
+        "search_jointly.enabled": False,
         "export_catalogs.formats": [],
         "ephemerides.tables": [],
     }
@@ -231,6 +232,14 @@ def test_processors(old, key, expected):
 def test_stages(section, old, key, expected):
     """Each handler of a stage has its keys."""
     assert value(of(maps=[MAP], **{section: old}), key) == expected
+
+
+@pytest.mark.parametrize(("cut", "verdict"), [([3.0, "inf"], convert.MAPPED), ([3.0, 9.0], convert.REFUSED)])
+def test_cuts_on_signal_to_noise(cut, verdict):
+    """A lower limit is our threshold; an upper one, and cuts on what we do not cut on, are refused."""
+    result = of(maps=[MAP], sifter={"sifter_type": "default", "cuts": {"snr": cut, "colour": [0, 1]}})
+    assert dict(verdicts(result, "sifter.cuts.snr")).keys() == {verdict}
+    assert dict(verdicts(result, "sifter.cuts.colour")).keys() == {convert.REFUSED}
 
 
 def test_map_outputs_are_exported_images():

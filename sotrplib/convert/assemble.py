@@ -151,6 +151,7 @@ def _run_sections(draft, old, prefix):
     if draft.get("export_catalogs.formats") is None:
         draft.put("export_catalogs.formats", [], "outputs: none that is a table")
     _coadds(draft, old)
+    draft.put("search_jointly.enabled", False, "maps are searched one by one")
 
 
 def _plain(draft, old):

@@ -163,21 +163,24 @@ def convert_outputs(draft, name, given):
     """Outputs of one list, ``source_outputs``, ``outputs`` or ``map_outputs``: formats, in folders of our own."""
     for n, entry in enumerate(given):
         where, kind = f"{name}[{n}]", entry.get("output_type")
-        if kind == "maps":
-            draft.put("export_map.every_run", True, f"{where}.output_type", kind)
-            _fields(draft, f"{where}.fields", entry.get("fields") or [])
-        elif kind == "lightcurvedb":
-            draft.put("write_lightcurvedb.enabled", True, f"{where}.output_type", kind)
-        elif kind in _FORMATS:
-            draft.add("export_catalogs.formats", _FORMATS[kind], f"{where}.output_type", kind)
-        elif kind in _NO_NEED:
-            draft.skip(f"{where}.output_type", kind, _ELSEWHERE[kind])
-        else:
-            draft.refuse(
-                f"{where}.output_type", kind, _ELSEWHERE.get(kind, f"no such output; known: {', '.join(_FORMATS)}")
-            )
+        _output(draft, where, kind, entry)
         done = ("output_type", "fields") if kind == "maps" else ("output_type",)
         apply_rules(draft, where, entry, _OUTPUT_OPTIONS, done=done)
+
+
+def _output(draft, where, kind, entry):
+    option = f"{where}.output_type"
+    if kind == "maps":
+        draft.put("export_map.every_run", True, option, kind)
+        _fields(draft, f"{where}.fields", entry.get("fields") or [])
+    elif kind == "lightcurvedb":
+        draft.put("write_lightcurvedb.enabled", True, option, kind)
+    elif kind in _FORMATS:
+        draft.add("export_catalogs.formats", _FORMATS[kind], option, kind)
+    elif kind in _NO_NEED:
+        draft.skip(option, kind, _ELSEWHERE[kind])
+    else:
+        draft.refuse(option, kind, _ELSEWHERE.get(kind, f"no such output; known: {', '.join(_FORMATS)}"))
 
 
 def _fields(draft, where, given):

@@ -170,17 +170,23 @@ SEARCH_KEYS = {"empty": {"find_sources.finder": "none"}}
 
 def _cuts(draft, option, found):
     """Cuts on properties of detections; a detection outside of any is noise."""
+    rules = {
+        "snr": _snr_cut,
+        "observation_mean_time": Unneeded("detections without a time carry the flag NO_TIME"),
+        "fwhm": Refuse("widths are in those of the template: sift_candidates.fwhm_ratio_min and _max"),
+    }
+    other = Refuse("cuts here: those of sift_candidates in config/README.md")
     for name, limits in found.items():
-        low, high = ([*limits, None, None] if isinstance(limits, list) else [limits, None])[:2]
-        where = f"{option}.{name}"
-        if name == "snr" and str(high) in ("inf", "Infinity", "None"):
-            draft.put("find_sources.snr_min", float(low), where, limits)
-        elif name == "observation_mean_time":
-            draft.skip(where, limits, "detections without a time carry the flag NO_TIME")
-        elif name == "fwhm":
-            draft.refuse(where, limits, "widths are in those of the template: sift_candidates.fwhm_ratio_min and _max")
-        else:
-            draft.refuse(where, limits, "cuts here: those of sift_candidates in config/README.md")
+        rules.get(name, other)(draft, f"{option}.{name}", limits)
+
+
+def _snr_cut(draft, option, limits):
+    """A least signal to noise; a greatest one has no counterpart."""
+    low, high = limits
+    if str(high).lower() in ("inf", "infinity", "none"):
+        draft.put("find_sources.snr_min", float(low), option, limits)
+    else:
+        draft.refuse(option, limits, "there is no upper limit; leave it open with inf")
 
 
 def _counterparts(draft, option, found):

@@ -152,7 +152,28 @@ class Story:
 
 def _task_event(task, change, flow_run):
     """Event from which Prefect's server records a task run, as its own client sends them."""
-    moment, started = change.moment.isoformat(), change.started.isoformat()
+    state = {"type": change.type, "name": change.name, "message": change.message, "state_details": {}, "data": None}
+    return {
+        "id": str(change.id),
+        "occurred": change.moment.isoformat(),
+        "event": f"prefect.task-run.{change.name}",
+        "payload": {
+            "intended": {"from": None, "to": change.type},
+            "initial_state": None,
+            "validated_state": state,
+            "task_run": _task_run(task, change),
+        },
+        "resource": _resource(task, change),
+        "related": [
+            {"prefect.resource.id": f"prefect.flow-run.{flow_run}", "prefect.resource.role": "flow-run"},
+            {"prefect.resource.id": f"prefect.tag.{task.rule}", "prefect.resource.role": "tag"},
+        ],
+    }
+
+
+def _task_run(task, change):
+    """The task run after a change."""
+    started = change.started.isoformat()
     run = {
         "name": task.name,
         "task_key": task.rule,
@@ -164,33 +185,23 @@ def _task_event(task, change, flow_run):
         "expected_start_time": started,
         "start_time": started,
     }
-    if change.type != "RUNNING":
-        run |= {"end_time": moment, "total_run_time": (change.moment - change.started).total_seconds()}
-    state = {"type": change.type, "name": change.name, "message": change.message, "state_details": {}, "data": None}
+    if change.type == "RUNNING":
+        return run
+    seconds = (change.moment - change.started).total_seconds()
+    return run | {"end_time": change.moment.isoformat(), "total_run_time": seconds}
+
+
+def _resource(task, change):
+    """What an event is about, as Prefect labels it."""
     return {
-        "id": str(change.id),
-        "occurred": moment,
-        "event": f"prefect.task-run.{change.name}",
-        "payload": {
-            "intended": {"from": None, "to": change.type},
-            "initial_state": None,
-            "validated_state": state,
-            "task_run": run,
-        },
-        "resource": {
-            "prefect.resource.id": f"prefect.task-run.{task.id}",
-            "prefect.resource.name": task.name,
-            "prefect.run-count": str(change.attempt),
-            "prefect.state-message": change.message,
-            "prefect.state-name": change.name,
-            "prefect.state-timestamp": moment,
-            "prefect.state-type": change.type,
-            "prefect.orchestration": "client",
-        },
-        "related": [
-            {"prefect.resource.id": f"prefect.flow-run.{flow_run}", "prefect.resource.role": "flow-run"},
-            {"prefect.resource.id": f"prefect.tag.{task.rule}", "prefect.resource.role": "tag"},
-        ],
+        "prefect.resource.id": f"prefect.task-run.{task.id}",
+        "prefect.resource.name": task.name,
+        "prefect.run-count": str(change.attempt),
+        "prefect.state-message": change.message,
+        "prefect.state-name": change.name,
+        "prefect.state-timestamp": change.moment.isoformat(),
+        "prefect.state-type": change.type,
+        "prefect.orchestration": "client",
     }
 
 

@@ -30,7 +30,8 @@ class LineView:
 
     def _write(self):
         self.last_s = self.tally.elapsed_s()
-        print(summary(self.tally), file=self.stream, flush=True)
+        self.stream.write(f"{summary(self.tally)}\n")
+        self.stream.flush()
 
 
 class LiveView:
