@@ -1,6 +1,6 @@
 """Inject sources into copies of the map, run the stages on them, and write what came of it."""
 
-from sotrplib import beams, logs, maps, pointing, preprocessing, recovery, sources, store
+from sotrplib import beams, ingest, logs, maps, pointing, preprocessing, recovery, sources, store
 
 
 def measure(job):
@@ -8,7 +8,7 @@ def measure(job):
     instruments = beams.load_instruments(job.input.instruments)
     band = beams.band_info(instruments, row["instrument"], row["array"], row["band"], params.beams)
     catalog, reference = store.read_table(job.input.catalog, "catalog"), store.read_attrs(job.input.catalog)
-    given = maps.read_map(row, band, box=params.box, margin_arcmin=params.box_margin_arcmin)
+    given = ingest.read_map(row, band, box=params.box, margin_arcmin=params.box_margin_arcmin)
     scene = recovery.Scene(
         given=given,
         beam=beams.band_beam(band),

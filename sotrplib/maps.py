@@ -1,36 +1,17 @@
-"""Maps: reading every supported form into one, and the filtered map that all later stages share.
+"""Maps as read (:mod:`ingest`), and the filtered map that all later stages share.
 
-A map enters as FITS images in one of the forms of :data:`mapindex.FORMS` and leaves :func:`read_map` as an
-:class:`InputMap` in fixed units with everything unusable set to unobserved (weight 0). A filtered map is a
-:class:`SkyMap`, (rho, kappa, time, mask) with its template, and lives in one HDF5 file.
+A filtered map is a :class:`SkyMap`, (rho, kappa, time, mask) with its template, and lives in one HDF5 file.
 """
 
 import dataclasses
-import logging
-import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
 
-from sotrplib import geometry, images, store, units
+from sotrplib import geometry, store
 from sotrplib.template import Template
 
-log = logging.getLogger(__name__)
-
-ABSOLUTE_TIME_S = 1e8  # larger times are unix times, not times since the reference
 _BLOCK_ROWS = 128  # rows converted at a time, few enough to stay in the cache
-_WCS_TOLERANCE = 0.01  # pixels between the WCS of a map and of its weight
-# form: power of the unit in the signal file, in the weight file (0: no unit), whether the unit is a flux
-_FORMS = {
-    "intensity_ivar": (1, -2, False),
-    "rho_kappa": (-1, -2, True),
-    "flux_snr": (1, 0, True),
-    "flux_rms": (1, 1, True),
-}
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, fits.VerifyError)
 
 
 class MapError(ValueError):
@@ -126,57 +107,6 @@ def _by_rows(function, skymap):
     return result
 
 
-def read_map(row, band, *, box=None, margin_arcmin=60.0):
-    """Read one map of the map table.
-
-    Parameters
-    ----------
-    row : mapping
-        One row, keys of :data:`mapindex.COLUMNS`.
-    band : beams.BandInfo
-        For the frequency at which kelvin are converted, and the solid angle for units per beam.
-    box : mapping, optional
-        ``ra_min_deg, ra_max_deg, dec_min_deg, dec_max_deg``; only this part of the files is read.
-    margin_arcmin : float
-        Added to the box on all sides.
-
-    Returns
-    -------
-    InputMap
-        ``intensity_ivar`` stays so, with the gain applied; the other forms become ``filtered``. Pixels whose value
-        or weight is not finite, or whose weight is negative, are unobserved and counted in
-        ``info.info["n_sanitised"]``.
-
-    Raises
-    ------
-    MapError
-        If a file is missing, no FITS image, truncated, of another shape or sky than the map, without a known unit or
-        a celestial projection in RA and Dec, or if no pixel is observed or every observed pixel is 0.
-
-    Notes
-    -----
-    Of [T, Q, U] and other stacks the first plane is used. ``flux_snr``: kappa = (snr / flux)^2, rho = flux * kappa.
-    Where both are 0 kappa cannot be known: a pixel whose 8 neighbours are all observed takes their mean kappa (a flux
-    that is 0 by chance), others are unobserved. Where they differ in sign, or only one is 0, the pixel is unobserved.
-    """
-    path = row["map_path"]
-    header = read_image_header(path)
-    wcs = _equatorial_wcs(path, header)
-    window = _window(path, wcs, box, margin_arcmin)
-    cut = geometry.slice_wcs(wcs, window)
-    weight_header = _companion_header(row["weight_path"], path, wcs)
-    time_header = _companion_header(row["time_path"], path, wcs) if row.get("time_path") else {}
-    signal_factor, weight_factor = _factors(row, band, header, weight_header)
-    signal, weight = read_image(path, window), read_image(row["weight_path"], window)
-    signal, weight, n_bad = _convert(signal, weight, (signal_factor, weight_factor), row["form"])
-    _check_observed(row, signal, weight, box)
-    info, time_zero = _map_info(row, band, header, time_header, n_bad)
-    time = _read_time(row["time_path"], window, info.t_ref_unix_s, time_zero) if row.get("time_path") else None
-    form = "intensity_ivar" if row["form"] == "intensity_ivar" else "filtered"
-    template = _read_template(path, window) if form == "filtered" else None
-    return InputMap(form, signal, weight, time, cut, info, template)
-
-
 def write_sky_map(path, skymap, attrs=None, *, more_arrays=None, frames=None):
     """Write a filtered map to HDF5.
 
@@ -229,14 +159,14 @@ def read_sky_map(path, window=None):
 
 
 def cut_sky_map(skymap, box, margin_arcmin):
-    """The part of a filtered map that :func:`read_map` would have read of it.
+    """The part of a filtered map that :func:`ingest.read_map` would have read of it.
 
     Raises
     ------
     MapError
         If nothing of the map is in the box.
     """
-    window = _window(skymap.info.map_id, skymap.wcs, box, margin_arcmin)
+    window = box_window(skymap.info.map_id, skymap.wcs, box, margin_arcmin)
     template, time = skymap.template, None if skymap.time is None else skymap.time[window]
     arrays = {name: getattr(skymap, name)[window] for name in ("rho", "kappa", "mask")}
     edges = np.asarray(template.row_edges) - window[0].start
@@ -249,290 +179,11 @@ def read_template(path):
     return Template(*(store.read_array(path, f"template/{name}") for name in ("values", "row_edges", "step_arcmin")))
 
 
-def read_outline(path):
-    """Box on the sky around a FITS map, from its header: see :func:`geometry.outline_box`; MapError as read_map."""
-    wcs = _equatorial_wcs(path, read_image_header(path))
-    return geometry.outline_box(wcs.array_shape, wcs)
-
-
-def read_image_header(path):
-    """Header of the first image in a FITS file (the cards we read), checked against the size of the file.
-
-    Raises
-    ------
-    MapError
-        If the file is missing, no plain FITS image, or shorter than its header promises. Nothing is allocated.
-    """
-    return _with_image(path, lambda hdu: fits.Header([(c.keyword, c.value) for c in hdu.header.cards if _is_read(c)]))
-
-
-def read_wcs(path):
-    """WCS of the first image in a FITS file, its shape in ``array_shape``; errors as of :func:`read_map`."""
-    return _equatorial_wcs(path, read_image_header(path))
-
-
-def read_time_map(path, wcs, map_path):
-    """Times of a FITS file on the pixels of a map (``map_path``, for messages), as they are; NaN where it holds 0."""
-    _companion_header(path, map_path, wcs)
-    return _read_time(path, tuple(slice(0, n) for n in wcs.array_shape), 0.0, 0.0)
-
-
-def read_image(path, window):
-    """Pixels in ``window`` of the first image of a FITS file, first plane of a stack, native byte order."""
-    data = _with_image(path, lambda hdu: np.ascontiguousarray(hdu.section[(0,) * (len(hdu.shape) - 2) + tuple(window)]))
-    if not data.dtype.isnative and data.flags.writeable:
-        return data.byteswap(inplace=True).view(data.dtype.newbyteorder("="))
-    return data.astype(data.dtype.newbyteorder("="), copy=False)
-
-
-def _read_template(path, window):
-    """Template in the file of a filtered map, for the rows of ``window``; None if there is none."""
-    try:
-        template = images.read_template(path)
-    except _UNREADABLE as error:
-        raise MapError(str(error)) from error
-    if template is None:
-        return None
-    return Template(template.values, template.row_edges - window[0].start, template.step_arcmin)
-
-
-def _is_read(card):
-    return card.keyword in ("NAXIS1", "NAXIS2", "BUNIT", "TREF") or geometry.WCS_KEYWORD.fullmatch(card.keyword)
-
-
-def _with_image(path, use):
-    """``use(hdu)`` of the first image of a file whose size fits its header."""
-    if not path or not Path(path).is_file():
-        raise MapError(f"{path}: no such file; correct the map table or restore the file")
-    size = Path(path).stat().st_size
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyWarning)
-            with fits.open(path, memmap=False) as hdus:
-                hdu = next((h for h in hdus if h.is_image and h.header["NAXIS"] >= 2), None)
-                problem = _image_problem(hdu, size)
-                result = None if problem else use(hdu)
-    except _UNREADABLE as error:
-        raise MapError(
-            f"{path}: not a readable FITS image ({error}); expected plain FITS: fetch the file again"
-        ) from error
-    if problem:
-        raise MapError(f"{path}: {problem}")
-    return result
-
-
-def _image_problem(hdu, file_size):
-    """Why the image cannot be read, or an empty text."""
-    if hdu is None:
-        return "holds no image; expected two or more axes: give the file that holds the map"
-    if isinstance(hdu, fits.CompImageHDU) or hdu.fileinfo()["file"].compression:
-        return "is compressed; expected plain FITS: unpack it (funpack, gunzip)"
-    if hdu.header["BITPIX"] not in (8, 16, 32, 64, -32, -64):
-        return f"has BITPIX {hdu.header['BITPIX']}; expected 8, 16, 32, 64, -32 or -64: fetch the file again"
-    n_pixels = int(np.prod([int(n) for n in hdu.shape], dtype=object))
-    promised = hdu.fileinfo()["datLoc"] + n_pixels * abs(hdu.header["BITPIX"]) // 8
-    if n_pixels == 0:
-        return f"holds an image of shape {hdu.shape}; expected pixels: fetch the file again"
-    if promised > file_size:
-        return f"is truncated: the header promises {promised} bytes, found {file_size}; fetch the file again"
-    return ""
-
-
-def _equatorial_wcs(path, header):
-    try:
-        wcs = geometry.header_to_wcs(header)
-    except _UNREADABLE as error:
-        raise MapError(f"{path}: has no usable WCS ({' '.join(str(error).split())}); correct the header") from error
-    frame = wcs.wcs.radesys or "ICRS"
-    if wcs.wcs.lngtyp != "RA" or frame not in ("ICRS", "FK5"):
-        raise MapError(f"{path}: is in {wcs.wcs.lngtyp} {frame}; expected RA, Dec in ICRS or FK5: reproject the map")
-    if not np.all(np.greater(geometry.pixel_scales(wcs.array_shape, wcs), 0)):
-        raise MapError(
-            f"{path}: has rows beyond the pole or off the sky; expected pixels on the sky: correct the header"
-        )
-    return wcs
-
-
-def _window(path, wcs, box, margin_arcmin):
+def box_window(path, wcs, box, margin_arcmin):
+    """Rows and columns (two slices) of a box with its margin, all of the map without one; MapError off the map."""
     if box is None:
         return tuple(slice(0, n) for n in wcs.array_shape)
     try:
         return geometry.box_slices(wcs.array_shape, wcs, box, margin_arcmin)
     except ValueError as error:
         raise MapError(f"{path}: {error}") from error
-
-
-def _companion_header(path, map_path, wcs):
-    """Header of a weight or time file that must cover the same pixels as the map."""
-    header = read_image_header(path)
-    shape = header["NAXIS2"], header["NAXIS1"]
-    if shape != wcs.array_shape:
-        raise MapError(f"{path}: shape {shape}; expected {wcs.array_shape} as in {map_path}: give the file of this map")
-    if "CTYPE1" in header:
-        corners = np.array([[0, 0], [shape[0] - 1, shape[1] - 1]]).T
-        other = geometry.pix2sky(_equatorial_wcs(path, header), *corners)
-        shift = np.abs(np.array(geometry.sky2pix(wcs, *other)) - corners)
-        if np.nanmax(shift, initial=0) > _WCS_TOLERANCE:
-            raise MapError(
-                f"{path}: lies {np.nanmax(shift):.3g} pixels off {map_path}; expected the same WCS: "
-                "give the file of this map"
-            )
-    return header
-
-
-def _factors(row, band, header, weight_header):
-    """Factors that take the signal and the weight to the units of the library, gain included."""
-    if row["form"] not in _FORMS:
-        raise MapError(f"{row['map_id']}: form {row['form']!r}; expected one of {', '.join(_FORMS)}")
-    signal_power, weight_power, is_flux = _FORMS[row["form"]]
-    gain = float(row.get("gain") or 1)
-    signal_unit = _unit(row["map_path"], header, row.get("unit"), signal_power)
-    weight_unit = _unit(row["weight_path"], weight_header, signal_unit, weight_power) if weight_power else signal_unit
-    try:
-        signal_factor, weight_factor = (
-            units.flux_factor(unit)
-            if is_flux
-            else units.intensity_factor(unit, band.freq_ghz, beam_area_sr=band.solid_angle_sr)
-            for unit in (signal_unit, weight_unit)
-        )
-    except units.UnitError as error:
-        raise MapError(f"{row['map_path']}: {error}; form is {row['form']}") from error
-    return (signal_factor * gain) ** signal_power, (weight_factor * gain) ** weight_power
-
-
-def _unit(path, header, fallback, power):
-    """Name of the unit of a file from BUNIT, else ``fallback``; both may state the unit or its ``power``."""
-    text = str(header.get("BUNIT", "")).strip() or (fallback or "")
-    if not text:
-        raise MapError(
-            f"{path}: no BUNIT in the header; expected one, or the `unit` column of the map table: fill it in"
-        )
-    try:
-        name, found = units.normalize_unit(text)
-    except units.UnitError as error:
-        raise MapError(f"{path}: {error}; correct BUNIT or the `unit` column of the map table") from error
-    if found not in (1, power):
-        raise MapError(f"{path}: unit {text!r}; expected {name}^{power}: correct BUNIT or `form` in the map table")
-    if found != power and header.get("BUNIT"):
-        log.warning("%s: BUNIT is %s, read as %s^%d", path, text, name, power)
-    if fallback and units.normalize_unit(fallback)[0] != name:
-        log.warning("%s: BUNIT %s is used, not %s", path, text, fallback)
-    return name
-
-
-def _convert(signal, weight, factors, form):
-    """Signal and weight of the library's two forms, 0 where unobserved, and the number of bad pixels.
-
-    Arrays of float32 are overwritten.
-    """
-    zero = (signal == 0) & (weight == 0) if form == "flux_snr" else None
-    results = [a if a.dtype == np.float32 and a.flags.writeable else np.empty(a.shape, "f4") for a in (signal, weight)]
-    n_bad = 0
-    for start in range(0, len(signal), _BLOCK_ROWS):
-        rows = slice(start, start + _BLOCK_ROWS)
-        with np.errstate(all="ignore"):
-            scaled = (np.multiply(a[rows], f, dtype="f4") for a, f in zip((signal, weight), factors, strict=True))
-            *values, bad = _sanitise(*scaled, form)
-        for result, part in zip(results, values, strict=True):
-            result[rows] = part
-        n_bad += int(np.count_nonzero(bad))
-    if form == "flux_snr":
-        results[1] = _fill_lone_zeros(results[1], zero)
-    return *results, n_bad
-
-
-def _sanitise(signal, weight, form):
-    """Signal and weight of the library's two forms, 0 where unobserved, and whether a pixel was bad."""
-    bad = ~(np.isfinite(signal) & np.isfinite(weight))
-    if form == "flux_snr":
-        bad |= signal * weight < 0
-        observed = signal * weight > 0
-        weight = (weight / signal) ** 2
-    else:
-        bad |= weight < 0
-        observed = weight > 0
-        weight = 1 / np.square(weight) if form == "flux_rms" else weight
-    if form in ("flux_snr", "flux_rms"):
-        signal = signal * weight
-        bad |= observed & ~(np.isfinite(signal) & np.isfinite(weight))
-    observed &= ~bad
-    signal[~observed] = weight[~observed] = 0
-    return signal, weight, bad
-
-
-def _fill_lone_zeros(kappa, zero):
-    """kappa at pixels of exactly zero flux among 8 observed neighbours: the mean of theirs."""
-    y, x = np.nonzero(zero[1:-1, 1:-1])
-    if not len(y):
-        return kappa
-    around = np.array([kappa[y + i, x + j] for i in range(3) for j in range(3) if (i, j) != (1, 1)])
-    lone = np.all(around > 0, axis=0)
-    filled = kappa.copy()
-    filled[y[lone] + 1, x[lone] + 1] = around[:, lone].mean(axis=0)
-    return filled
-
-
-def _check_observed(row, signal, weight, box):
-    where = f"{row['map_path']} with {row['weight_path']}" + (" inside the box" if box else "")
-    observed = int(np.count_nonzero(weight))
-    if observed == 0:
-        raise MapError(
-            f"{where}: none of {weight.size} pixels is observed; expected some finite values with positive weight: "
-            "leave the map out"
-        )
-    if not signal.any():
-        raise MapError(f"{where}: all {observed} observed pixels are 0; expected a signal: leave the map out")
-
-
-def _map_info(row, band, header, time_header, n_bad):
-    """MapInfo, and the zero of the time map in unix seconds."""
-    info = _read_info(row)
-    trefs = [_number(h.get("TREF"), row["map_path"], "TREF") for h in (time_header, header)]
-    stated = [row.get("time_unix_s") or None, info.get("t"), *trefs, row["map_id"].rpartition("_")[2]]
-    stated = [_number(value, row["map_id"], "reference time") for value in stated]
-    t_ref = next(value for value in stated if value is not None)
-    time_zero = next(value for value in (trefs[0], stated[1], trefs[1], t_ref) if value is not None)
-    period = np.ravel(info.get("period", []))
-    duration = float(period[1] - period[0]) if period.size == 2 else None
-    labels = {name: row[name] for name in ("map_id", "instrument", "array", "band")}
-    notes = {**info, "n_sanitised": n_bad}
-    return MapInfo(**labels, freq_ghz=band.freq_ghz, t_ref_unix_s=t_ref, duration_s=duration, info=notes), time_zero
-
-
-def _number(value, where, what):
-    """``value`` as a float, None if it is None."""
-    if value is None:
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = np.nan
-    if not np.isfinite(number):
-        raise MapError(f"{where}: {what} is {value!r}; expected unix seconds")
-    return number
-
-
-def _read_info(row):
-    """Content of the info file as plain values; empty without one."""
-    if not row.get("info_path"):
-        return {}
-    try:
-        values = store.read_info(row["info_path"])
-    except store.StoreError as error:
-        raise MapError(f"{row['map_id']}: {error}; or leave info_path empty in the map table") from error
-    info = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
-    label = str(info.get("array", ""))
-    if "_" in label and label.lower() != f"{row['array']}_{row['band']}":
-        log.warning("%s: array is %s, the map table says %s_%s", row["info_path"], label, row["array"], row["band"])
-    return info
-
-
-def _read_time(path, window, t_ref, time_zero):
-    """Times in seconds since ``t_ref``, NaN where the file holds 0 (unhit) or no finite number."""
-    times = read_image(path, window)
-    unknown = (times == 0) | ~np.isfinite(times)
-    if np.max(times, initial=0, where=~unknown) > ABSOLUTE_TIME_S:
-        times = times.astype(np.float64) - t_ref
-    elif time_zero != t_ref:
-        times = times + np.float64(time_zero - t_ref)
-    return np.where(unknown, np.float32(np.nan), times.astype(np.float32))

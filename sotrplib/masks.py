@@ -6,7 +6,7 @@ named ``observed`` are true where there is data.
 
 import numpy as np
 
-from sotrplib import geometry, maps, outlines, stamps
+from sotrplib import geometry, ingest, maps, outlines, stamps
 from sotrplib.units import ARCMIN
 
 _TAPER_CELLS = 8  # a taper is computed on cells of 1 / _TAPER_CELLS of its width
@@ -267,12 +267,12 @@ def galaxy_mask(path, shape, wcs, *, masked=0):
     """
     if masked not in (0, 1):
         raise maps.MapError(f"{path}: masked is {masked!r}; expected 0 or 1, what stands for masked sky in the file")
-    header = maps.read_image_header(path)
+    header = ingest.read_image_header(path)
     try:
         mask_wcs = geometry.header_to_wcs(header)
     except ValueError as error:
         raise maps.MapError(f"{path}: {error}") from error
-    values = maps.read_image(path, (slice(None), slice(None)))
+    values = ingest.read_image(path, (slice(None), slice(None)))
     bad = ~(values >= 0.5) if masked == 0 else ~(values < 0.5)
     if geometry.is_plain_car(wcs) and geometry.is_plain_car(mask_wcs):
         return _sample_car(bad, mask_wcs, shape, wcs)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sotrplib import geometry, images, maps, skies, store, units
+from sotrplib import geometry, images, ingest, maps, skies, store, units
 from sotrplib import truth as truths
 
 _TRAIL_PIXELS = 13
@@ -41,7 +41,7 @@ def on_geometry(options):
     """
     if not options["geometry_map"]:
         return options
-    wcs = maps.read_wcs(options["geometry_map"])
+    wcs = ingest.read_wcs(options["geometry_map"])
     shape = wcs.array_shape
     ra, dec = geometry.pix2sky(wcs, *((n - 1) / 2 for n in shape))
     dy, dx = np.degrees(skies.pixel_steps(shape, wcs))
@@ -52,7 +52,7 @@ def on_geometry(options):
 def map_grid(options):
     """Shape (ny, nx) and WCS of every simulated map."""
     if options["geometry_map"]:
-        wcs = maps.read_wcs(options["geometry_map"])
+        wcs = ingest.read_wcs(options["geometry_map"])
         return wcs.array_shape, wcs
     height, width = options["height_deg"], options["width_deg"] / np.cos(np.radians(options["center_dec_deg"]))
     centre = options["center_ra_deg"], options["center_dec_deg"]
@@ -168,9 +168,9 @@ def _pass_times(scan, options):
     path = options["time_map"]
     if not path:
         return skies.scan_time(scan, *geometry.pix2sky(wcs, *np.indices(shape))).astype(np.float32)
-    time = maps.read_time_map(path, wcs, options["geometry_map"] or "the simulated map")
+    time = ingest.read_time_map(path, wcs, options["geometry_map"] or "the simulated map")
     latest = np.nanmax(time, initial=-np.inf)
-    if not 0 < latest < maps.ABSOLUTE_TIME_S:
+    if not 0 < latest < ingest.ABSOLUTE_TIME_S:
         raise SimulationError(
             f"simulate.time_map: {path}: the latest time is {latest:g} s; expected seconds since the reference time of "
             "each map, 0 where unobserved: subtract the reference"

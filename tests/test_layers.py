@@ -28,6 +28,7 @@ FLOORS = [
     ],
     [
         "maps",
+        "ingest",
         "masks",
         "sources",
         "orbits",

@@ -7,7 +7,7 @@ import pytest
 from astropy.io import fits
 from filtered_skies import make_filtered_sky, make_sky_map
 
-from sotrplib import beams, geometry, mapexports, maps, tables
+from sotrplib import beams, geometry, ingest, mapexports, maps, tables
 
 BAND = beams.BandInfo(freq_ghz=90.0, fwhm_arcmin=2.0)
 LABELS = {"map_id": "test_a1_f090_1700000000", "instrument": "test", "array": "a1", "band": "f090"}
@@ -38,7 +38,7 @@ def test_export_is_read_again(tmp_path, skymap, form, signal, weight):
     """rho with kappa, and flux with snr, come back through the reader: the same rho, kappa, time, sky and zero time."""
     paths = written(tmp_path, skymap, signal, weight, "time")
     row = LABELS | {"form": form, "map_path": paths[signal], "weight_path": paths[weight]}
-    again = maps.read_map(row | {"time_path": paths["time"]}, BAND)
+    again = ingest.read_map(row | {"time_path": paths["time"]}, BAND)
     # rho and kappa as stored; by way of flux and snr four roundings of float32
     tolerance = {"rtol": 0, "atol": 0} if form == "rho_kappa" else {"rtol": 1e-6, "atol": 0}
     np.testing.assert_allclose(again.signal, skymap.rho, **tolerance)
@@ -84,4 +84,4 @@ def test_damaged_template_is_a_map_error(tmp_path, skymap):
         del hdus[1]
     row = LABELS | {"form": "rho_kappa", "map_path": paths["rho"], "weight_path": paths["kappa"]}
     with pytest.raises(maps.MapError, match="m_rho.fits: its extension TEMPLATE holds no template"):
-        maps.read_map(row, BAND)
+        ingest.read_map(row, BAND)

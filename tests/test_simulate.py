@@ -8,7 +8,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from sotrplib import beams, configuration, geometry, maps, simulate, skies, store, truth, units
+from sotrplib import beams, configuration, geometry, ingest, maps, simulate, skies, store, truth, units
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = configuration.read_yaml(ROOT / "config/schemas/config.schema.yaml")
@@ -149,7 +149,7 @@ def test_written_map_reads_back(simulated, tmp_path, unit, gain):
     """What is written in any unit and gain is read as it was: values and weights to 1e-6, times exactly."""
     row = row_of(folder=tmp_path, unit=unit, gain=str(gain))
     simulate.write_depth1(tmp_path / row["map_id"], simulated, unit=unit, gain=gain)
-    back = maps.read_map(row, BAND)
+    back = ingest.read_map(row, BAND)
     np.testing.assert_allclose(back.signal, simulated.signal, atol=1e-6 * simulated.signal.max())
     np.testing.assert_allclose(back.weight, simulated.weight, rtol=1e-6)
     np.testing.assert_array_equal(back.time, simulated.time)

@@ -2,7 +2,7 @@
 
 import logging
 
-from sotrplib import geometry, maps
+from sotrplib import geometry, ingest, maps
 
 WHOLE_SKY = {"ra_min_deg": 0.0, "ra_max_deg": 360.0, "dec_min_deg": -90.0, "dec_max_deg": 90.0}
 _log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def _width(box):
 
 def _of_map(path):
     try:
-        return maps.read_outline(path)
+        return ingest.read_outline(path)
     except maps.MapError as error:
         _log.warning("%s; sources of the whole sky are read for it", error)
         return WHOLE_SKY

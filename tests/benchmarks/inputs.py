@@ -9,7 +9,7 @@ import scenes
 from fluxes import mean
 from rows import Row
 
-from sotrplib import beams, mapexports, maps, preprocessing, skies, units
+from sotrplib import beams, ingest, mapexports, preprocessing, skies, units
 
 # ---- beams -------------------------------------------------------------------------------------------
 
@@ -113,7 +113,7 @@ def _as_exported(folder, sky_map, form):
     info = sky_map.info
     row = {"map_id": info.map_id, "instrument": info.instrument, "array": info.array, "band": info.band, "form": form}
     row |= dict(zip(("map_path", "weight_path"), paths.values(), strict=True))
-    return maps.read_map(row, beams.BandInfo(info.freq_ghz, 2.0))
+    return ingest.read_map(row, beams.BandInfo(info.freq_ghz, 2.0))
 
 
 def _write_and_read(folder, scene, images, form, name):
@@ -128,4 +128,4 @@ def _write_and_read(folder, scene, images, form, name):
         fits.PrimaryHDU(np.asarray(image, ">f4"), header).writeto(path, overwrite=True)
         row[f"{kind}_path"] = str(path)
     width, area = beams.beam_fwhm_arcmin(scene.beam), beams.solid_angle_sr(scene.beam)
-    return maps.read_map(row, beams.BandInfo(scenes.FREQ_GHZ[scene.band], width, solid_angle_sr=area))
+    return ingest.read_map(row, beams.BandInfo(scenes.FREQ_GHZ[scene.band], width, solid_angle_sr=area))

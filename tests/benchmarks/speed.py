@@ -20,6 +20,7 @@ from sotrplib import (
     convergence,
     flatfield,
     geometry,
+    ingest,
     maps,
     photometry,
     preprocessing,
@@ -228,7 +229,7 @@ def run_chain(folder, form):
     row = {"map_id": "solat_i1_f090_1763085600", "instrument": "solat", "array": "i1", "band": "f090", "form": form}
     row |= {"map_path": f"{folder}/{form}_map.fits", "weight_path": f"{folder}/{form}_weight.fits", "unit": ""}
     options = scenes.options()
-    given = maps.read_map(row, beams.BandInfo(90.0, 2.2))
+    given = ingest.read_map(row, beams.BandInfo(90.0, 2.2))
     chosen = options["preprocess_map"] | {"noise_model": "white", "given_template": "beam"}
     sky_map = preprocessing.preprocess(given, beams.gaussian(2.2), chosen)
     del given
