@@ -88,7 +88,7 @@ def test_a_whole_configuration_is_mapped():
         "catalog.flux_min_mjy": 10.0,
         "ephemerides.elements": "mpc.csv",
         "preprocess_map.planet_mask_radius_arcmin": 15.0,
-        "preprocess_map.hole_min_arcmin": 5.0,
+        "preprocess_map.hole_min_arcmin": 10.0,
         "preprocess_map.edge_arcmin": 12.0,
         "preprocess_map.flatfield_tile_deg": 0.5,
         "fit_pointing.model": "polynomial",
@@ -182,6 +182,10 @@ def test_defaults_of_the_original_are_written_out():
         ),
         ({"preprocessor_type": "matched_filter", "simple": True}, "preprocess_map.noise_model", "power_law"),
         ({"preprocessor_type": "matched_filter", "simple_alpha": -3.5}, "preprocess_map.alpha", 3.5),
+        ({"preprocessor_type": "matched_filter", "apod_edge": "2 arcmin"}, "preprocess_map.apodise_edge_arcmin", 2.0),
+        ({"preprocessor_type": "matched_filter"}, "preprocess_map.apodise_edge_arcmin", 10.0),
+        ({"preprocessor_type": "matched_filter"}, "preprocess_map.apodise_hole_arcmin", 5.0),
+        ({"preprocessor_type": "matched_filter", "simple": True}, "preprocess_map.ell_knee", 1000.0),
         ({"preprocessor_type": "matched_filter", "pixwin": "none"}, "preprocess_map.pixel_window", False),
         ({"preprocessor_type": "matched_filter", "beam1d": "b.txt"}, "beams.f090", "b.txt"),
         ({"preprocessor_type": "matched_filter", "beam1d": {"f150": "c.txt"}}, "beams.f150", "c.txt"),
@@ -240,6 +244,27 @@ def test_cuts_on_signal_to_noise(cut, verdict):
     result = of(maps=[MAP], sifter={"sifter_type": "default", "cuts": {"snr": cut, "colour": [0, 1]}})
     assert dict(verdicts(result, "sifter.cuts.snr")).keys() == {verdict}
     assert dict(verdicts(result, "sifter.cuts.colour")).keys() == {convert.REFUSED}
+
+
+def test_a_shift_of_the_map_holds_without_a_fit():
+    """A known shift is the pointing model where nothing is fitted, and the start of the fit where something is."""
+    shifted = {"maps": [MAP], "preprocessors": [{"preprocessor_type": "map_shifter", "shift_dec": "-1 arcmin"}]}
+    absent, empty = of(**shifted), of(**shifted, pointing_residual={"pointing_residual_type": "empty"})
+    fitted = of(
+        **shifted,
+        pointing_provider={"photometry_type": "lmfit_pointing"},
+        pointing_residual={"pointing_residual_type": "mean"},
+    )
+    assert [value(result, "fit_pointing.model") for result in (absent, empty, fitted)] == ["fixed", "fixed", "constant"]
+    assert {value(result, "fit_pointing.dec_shift_arcsec") for result in (absent, empty, fitted)} == {-60.0}
+
+
+@pytest.mark.parametrize(("shift", "verdict"), [(0, convert.UNNEEDED), (1, convert.REFUSED)])
+def test_stripes_along_the_scan_are_refused_with_a_cure(shift, verdict):
+    """Rows that follow the scan of the info file have no key of their own; 0 does nothing."""
+    result = of(maps=[MAP], preprocessors=[{"preprocessor_type": "matched_filter", "shift": shift}])
+    [(found, text)] = verdicts(result, "preprocessors[0].shift")
+    assert found == verdict and (verdict == convert.UNNEEDED or "preprocess_map.noise_shear" in text)
 
 
 def test_map_outputs_are_exported_images():

@@ -185,14 +185,20 @@ def _stage(draft, name, given, *, kind, handlers, keys):
     """One stage: the handler named by the option ``kind``, or none."""
     if not given:
         for key, value in keys.get("empty", {}).items() if name in _ABSENT_SECTIONS else ():
-            draft.put(key, value, f"no {name}")
+            draft.put(key, _beside_shift(draft, key, value), f"no {name}")
         return
     if given.get(kind, "empty") == "empty" and "empty" not in handlers:
         draft.refuse(f"{name}.{kind}", "empty", "detections are always sifted")
         return
     used = _handler(draft, name, {kind: "empty"} | given, kind=kind, handlers=handlers)
     for key, value in keys.get(used, {}).items():
-        draft.put(key, value, f"{name}.{kind}", used)
+        draft.put(key, _beside_shift(draft, key, value), f"{name}.{kind}", used)
+
+
+def _beside_shift(draft, key, value):
+    """The value of a key that a handler sets; without a fit of the pointing, a shift from `map_shifter` still holds."""
+    shifted = any(draft.get(f"fit_pointing.{axis}_shift_arcsec") for axis in ("ra", "dec"))
+    return "fixed" if shifted and (key, value) == ("fit_pointing.model", "identity") else value
 
 
 def _handler(draft, where, entry, *, kind, handlers):

@@ -14,10 +14,18 @@ _FIXED = Unneeded(
 )
 _BLENDS = Unneeded("neighbours are solved together, see forced_photometry.blend_limit")
 _SHAPE = Refuse("no source is left out for its shape; flags BAD_SHAPE and EXTENDED tell", harmless=(None,))
+_STRIPES = Refuse(
+    "a switch there, by which rows follow the scan of the info file; here the stripes may be tilted, all alike: "
+    "give their slope as preprocess_map.noise_shear",
+    harmless=(0, 0.0),
+)
 
 
 def _slope(draft, option, found):
     draft.put("preprocess_map.alpha", abs(float(found)), option, found)
+
+
+_slope.default = -3.5
 
 
 def _beam(draft, option, found):
@@ -44,18 +52,16 @@ _MATCHED_FILTER = {
     "infofile": Unneeded("column info_path of the map table"),
     "maskfile": To("preprocess_map.noise_mask", kind=str),
     "beam1d": _beam,
-    "shrink_holes": To("preprocess_map.hole_min_arcmin", "arcmin"),
-    "apod_edge": To("preprocess_map.apodise_edge_arcmin", "arcmin"),
-    "apod_holes": To("preprocess_map.apodise_hole_arcmin", "arcmin"),
+    "shrink_holes": To("preprocess_map.hole_min_arcmin", "arcmin", factor=2.0, default="20 arcmin"),  # a radius there
+    "apod_edge": To("preprocess_map.apodise_edge_arcmin", "arcmin", default="10 arcmin"),
+    "apod_holes": To("preprocess_map.apodise_hole_arcmin", "arcmin", default="5 arcmin"),
     "noisemask_lim": _SOURCES,
     "noisemask_radius": _SOURCES,
     "highpass": Refuse("give preprocess_map.ell_min", harmless=(False,)),
     "band_height": Unneeded("the filter is exact in every row; see preprocess_map.band_rows"),
-    "shift": Refuse(
-        "rows are not moved: give the tilt of the stripes as preprocess_map.noise_shear", harmless=(0, 0.0)
-    ),
+    "shift": _STRIPES,
     "simple": To("preprocess_map.noise_model", names={True: "power_law", False: "measured"}),
-    "simple_lknee": To("preprocess_map.ell_knee"),
+    "simple_lknee": To("preprocess_map.ell_knee", default=1000.0),
     "simple_alpha": _slope,
     "lres": Unneeded("blocks of the spectrum are sized by the number of modes in them"),
     "pixwin": To("preprocess_map.pixel_window", names={"nn": True, "lin": True, "none": False, "0": False}),
