@@ -16,15 +16,25 @@ def filter_map(job):
     reach = {"margin_arcmin": max(radii), "kinds": ephemerides.KINDS if radii[1] else ("planet",)}
     moving = ephemerides.positions_in_map(job.params.ephemerides, given.wcs, clock, site, **reach)
     areas = preprocessing.read_areas(options, given.signal.shape, given.wcs)
-    sky_map = preprocessing.preprocess(given, beam, options, moving=moving, areas=areas)
+    sky_map, record = preprocessing.preprocess_recorded(given, beam, options, moving=moving, areas=areas)
     if cut_after:
         sky_map = maps.cut_sky_map(sky_map, box, margin)
-    return sky_map, {"site": site, "fwhm_arcmin": beams.beam_fwhm_arcmin(beam)}
+    return sky_map, record, {"site": site, "fwhm_arcmin": beams.beam_fwhm_arcmin(beam)}
 
 
 def write(path, result, attrs):
-    sky_map, own = result
-    maps.write_sky_map(path, sky_map, attrs | own | preprocessing.summarize(sky_map))
+    sky_map, record, own = result
+    about = {
+        "unit": "1",
+        "description": "rms of the SNR by tile, of the map as filtered; the errors are corrected by it",
+    }
+    maps.write_sky_map(
+        path,
+        sky_map,
+        attrs | own | preprocessing.summarize(sky_map),
+        more_arrays={"flatfield/local_rms": (record.local_rms, about)},
+        frames={"noise_spectra": ("noise_spectra", record.spectra)},
+    )
 
 
 logs.run_map_job(snakemake, filter_map, write=write)

@@ -54,6 +54,8 @@ def filter_converged(signal, ivar, pixels, beam_ell, options, *, exclude=None):
         Filtered map, sources above ``find_snr`` standing in it as their templates; the same without them.
     kappa, template
         As from :func:`matched_filter.filter_map`.
+    spectra : pandas.DataFrame
+        Table ``noise_spectra``: what the noise of the map is and what the last pass took it for.
     """
     passes = options["passes"] if options["noise_model"] == "measured" else 1
     whole = plan_grid(signal, ivar, pixels, options, exclude=exclude)
@@ -64,7 +66,8 @@ def filter_converged(signal, ivar, pixels, beam_ell, options, *, exclude=None):
         sources = sources._replace(y=2 * sources.y + 0.5, x=2 * sources.x + 0.5)
         n_coarse -= bool(np.any(sources.snr > _COARSE_MAX_SNR))
     sources = _search(whole, beam_ell, sources, options, passes - 1 - n_coarse)
-    return _filter_without(whole, beam_ell, sources, options)
+    *filtered, (measured, models) = _filter_without(whole, beam_ell, sources, options, record=True)
+    return *filtered, noise.tabulate(measured, models, [zone.rows for zone in whole.zones])
 
 
 class Grid(NamedTuple):
@@ -115,22 +118,26 @@ def _halve(grid, options, exclude):
 
 def _search(grid, beam_ell, sources, options, passes):
     """Bright sources after further passes of filtering and finding."""
-    for _ in range(passes):
-        filtered = _filter_without(grid, beam_ell, sources, options)
+    for k in range(passes):
+        filtered = _filter_without(grid, beam_ell, sources, options)[:4]
         sources = find_bright(*filtered, sources, options["find_snr"])
-        log.info("%d sources above %g sigma", len(sources.y), options["find_snr"])
+        size, snr = " x ".join(map(str, grid.signal.shape)), options["find_snr"]
+        log.info("search %d of %d on %s pixels: %d sources above %g sigma", k + 1, passes, size, len(sources.y), snr)
     return sources
 
 
-def _filter_without(grid, beam_ell, sources, options):
-    """One pass: rho, rho without ``sources``, kappa, template, the noise measured without ``sources``."""
+def _filter_without(grid, beam_ell, sources, options, *, record=False):
+    """One pass: rho, rho without ``sources``, kappa, template, the noise measured without ``sources``.
+
+    Last come the noise models of the zones, measured (None without ``record``) and used.
+    """
     window, residual, suspect = options["pixel_window"], grid.signal, None
     if len(sources.y):
         residual = paint_sources(residual.shape, grid.pixels, grid.bands, beam_ell, sources, pixel_window=window)
         np.subtract(grid.signal, residual, out=residual)
         suspect = _uncertain(residual.shape, grid.pixels, beam_ell, sources, options["beam_error"])
-    models = noise_models(residual, grid.ivar, suspect, grid.zones, options)
-    models = [noise.cut_below(model, options["ell_min"]) for model in models]
+    given = residual, grid.ivar, suspect, grid.zones
+    models = [noise.cut_below(model, options["ell_min"]) for model in noise_models(*given, options)]
     rho_residual, kappa, template = matched_filter.filter_map(
         residual,
         grid.ivar,
@@ -141,7 +148,10 @@ def _filter_without(grid, beam_ell, sources, options):
         pixel_window=window,
         apodisation=grid.apodisation,
     )
-    return _put_back(rho_residual, sources, kappa, template), rho_residual, kappa, template
+    first = np.cumsum([0, *(zone.n_bands for zone in grid.zones[:-1])])
+    used = [models[k] for k in first]
+    measured = _models_measured(*given, options, used) if record else None
+    return _put_back(rho_residual, sources, kappa, template), rho_residual, kappa, template, (measured, used)
 
 
 class Zone(NamedTuple):
@@ -179,12 +189,24 @@ def noise_models(residual, ivar, suspect, zones, options):
         return [noise.white()] * sum(zone.n_bands for zone in zones)
     if options["noise_model"] == "power_law":
         return [noise.power_law(options["ell_knee"], options["alpha"])] * sum(zone.n_bands for zone in zones)
+    measured = measure_zones(residual, ivar, suspect, zones, options["noise_shear"])
+    return [model for zone, model in zip(zones, measured, strict=True) for _ in range(zone.n_bands)]
+
+
+def measure_zones(residual, ivar, suspect, zones, shear):
+    """Noise model of each zone, measured; arguments as of :func:`noise_models`."""
     models = []
     for zone in zones:
         doubtful = None if suspect is None else suspect[zone.rows]
-        part = residual[zone.rows], ivar[zone.rows], doubtful
-        models += [_measure_noise(*part, zone, options["noise_shear"])] * zone.n_bands
+        models.append(_measure_noise(residual[zone.rows], ivar[zone.rows], doubtful, zone, shear))
     return models
+
+
+def _models_measured(residual, ivar, suspect, zones, options, used):
+    """Noise models of the zones as measured: those used, or made for the record where options give these."""
+    if options["noise_model"] == "measured" and not options["ell_min"]:
+        return used
+    return measure_zones(residual, ivar, suspect, zones, options["noise_shear"])
 
 
 def find_bright(rho, rho_residual, kappa, template, known, snr_min):

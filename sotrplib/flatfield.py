@@ -93,6 +93,11 @@ def read_rows(field, rows):
     return field.values[low] * (1 - share) + field.values[np.minimum(low + 1, last)] * share
 
 
+def sample(field, tile_pix):
+    """Local rms at the middle of the tiles it was measured in, ndarray (nty, ntx) float32."""
+    return field.values[:, np.rint(_centres(field.values.shape[1], tile_pix)).astype(int)]
+
+
 def apply(rho, kappa, field, *, out=None):
     """Divide rho and kappa by the square of the local rms: flux unchanged, error times rms.
 

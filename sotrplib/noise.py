@@ -11,9 +11,13 @@ from dataclasses import dataclass, replace
 import ducc0
 import numpy as np
 
+from sotrplib import tables
+
 _RING_WIDENING = 0.08  # rings are at least this fraction of their multipole wide
 _NO_WEIGHT = 1e12  # factor of the power of multipoles that are to have no weight
 _BLOCK_MIN_ELL = 200.0  # finer blocks follow nothing real and fit the filter to the very sources it measures
+_TABULATED_ELL = 25_000.0  # highest multipole of the table of spectra: no beam of ours leaves anything beyond
+_N_DIRECTIONS = 24  # in which the model is read for the table
 _SMOOTHED_VARIANCE = 0.14  # sum of squares of the (1, 2, 1) / 4 weights over both axes
 
 
@@ -58,6 +62,41 @@ def cut_below(model, ell_min):
     kept, power = model.ell > ell_min, np.exp(np.interp(ell_min, model.ell, np.log(model.power)))
     ell = np.concatenate([[0.0, ell_min * (1 - 1e-6), ell_min], model.ell[kept]])
     return replace(model, ell=ell, power=np.append(power * np.array([_NO_WEIGHT, _NO_WEIGHT, 1]), model.power[kept]))
+
+
+def tabulate(measured, used, rows):
+    """Spectra of zones of a map.
+
+    Parameters
+    ----------
+    measured, used : list of NoiseModel
+        One a zone: as measured, and as taken for the filter.
+    rows : list of slice
+        Rows of the map that each zone holds.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Table ``noise_spectra``.
+    """
+    import pandas as pd
+
+    parts = [tables.empty("noise_spectra")]
+    for zone, (model, taken, part) in enumerate(zip(measured, used, rows, strict=True)):
+        ell = model.ell[(model.ell > 0) & (model.ell < _TABULATED_ELL)]
+        columns = {"zone": zone, "row_first": part.start, "row_stop": part.stop, "ell": ell}
+        columns["measured"] = np.interp(ell, model.ell, model.power)
+        columns["model"], columns["model_min"], columns["model_max"] = over_directions(taken, ell)
+        parts.append(tables.make("noise_spectra", columns))
+    return pd.concat(parts, ignore_index=True)
+
+
+def over_directions(model, ell):
+    """Radial part of a model at multipoles (n,), and its extremes over all directions: three arrays (n,)."""
+    angle = np.linspace(-np.pi / 2, np.pi / 2, _N_DIRECTIONS, endpoint=False)
+    ratio = [np.diagonal(_log_anisotropy(model, ell * np.sin(a), ell * np.cos(a))) for a in angle]
+    radial = np.interp(ell, model.ell, model.power)
+    return radial, radial * np.exp(np.min(ratio, axis=0)), radial * np.exp(np.max(ratio, axis=0))
 
 
 def frequencies(shape, step_rad):

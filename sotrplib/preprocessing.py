@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sotrplib import beams, convergence, flatfield, geometry, masks, matched_filter
+from sotrplib import beams, convergence, flatfield, geometry, masks, matched_filter, tables
 from sotrplib.maps import MapError, SkyMap
 from sotrplib.tables import MASK_BITS
 from sotrplib.template import gaussian_template, template_from_autocorrelation
@@ -27,11 +27,28 @@ class Areas(NamedTuple):
     noise: np.ndarray | None = None
 
 
+class Record(NamedTuple):
+    """What was learnt of a map on the way and is not in it.
+
+    ``spectra`` is the table ``noise_spectra``, without rows for a map that came filtered; ``local_rms`` (nty, ntx)
+    float32 the rms of the SNR by tile, by which the errors were corrected.
+    """
+
+    spectra: object
+    local_rms: np.ndarray
+
+
 _SAMPLE_PIXELS = 200_000
+_UNIFORM_TILE = 64  # pixels; at which a flat field of 1 is recorded
 
 
 def preprocess(input_map, beam, options, *, moving=None, areas=None):
-    """Turn an input map into rho, kappa, time and mask.
+    """Turn an input map into rho, kappa, time and mask (maps.SkyMap); see :func:`preprocess_recorded`."""
+    return preprocess_recorded(input_map, beam, options, moving=moving, areas=areas)[0]
+
+
+def preprocess_recorded(input_map, beam, options, *, moving=None, areas=None):
+    """Turn an input map into rho, kappa, time and mask, and tell what was measured for it.
 
     Parameters
     ----------
@@ -47,6 +64,7 @@ def preprocess(input_map, beam, options, *, moving=None, areas=None):
     Returns
     -------
     maps.SkyMap
+    Record
 
     Raises
     ------
@@ -66,19 +84,21 @@ def preprocess(input_map, beam, options, *, moving=None, areas=None):
     pixels = map_pixels(shape, wcs)
     if input_map.form == "intensity_ivar":
         beam_ell = ELL, beams.beam_transform(beam, ELL)
-        rho, quiet, kappa, template = convergence.filter_converged(
+        rho, quiet, kappa, template, spectra = convergence.filter_converged(
             signal, weight, pixels, beam_ell, options, exclude=_union(areas)
         )
     else:
-        rho, quiet, kappa = signal, signal, weight
+        rho, quiet, kappa, spectra = signal, signal, weight, tables.empty("noise_spectra")
         template = given_template(input_map, kappa, pixels, beam, options)
     mask = _mask(kappa, discs, areas, wcs, options)
-    field = _flat_field(quiet, kappa, mask, pixels, options)
+    tile_pix = _tile_pix(pixels, options["flatfield_tile_deg"])
+    field = _flat_field(quiet, kappa, mask, tile_pix, options)
     noted = input_map.info.info | {"snr_std": _robust_std(quiet, kappa, mask, field)}
     info = dataclasses.replace(input_map.info, info=noted)
     own = input_map.form == "intensity_ivar"
     rho, kappa = flatfield.apply(rho, kappa, field, out=(rho, kappa) if own else None)
-    return SkyMap(rho, kappa, input_map.time, mask, wcs, info, template)
+    record = Record(spectra, flatfield.sample(field, tile_pix[1] if tile_pix else _UNIFORM_TILE))
+    return SkyMap(rho, kappa, input_map.time, mask, wcs, info, template), record
 
 
 def read_areas(options, shape, wcs):
@@ -170,11 +190,16 @@ def _edge(observed, wcs, options):
     return np.logical_and(edge, observed, out=edge)
 
 
-def _flat_field(rho, kappa, mask, pixels, options):
-    """Local rms of the SNR over the unmasked pixels (flatfield.Field); 1 if it is not asked for."""
-    tile = options["flatfield_tile_deg"]
-    if not tile:
-        return flatfield.uniform(rho.shape)
+def _tile_pix(pixels, tile_deg):
+    """Rows and columns of a tile of the flat field; None if there is to be none."""
+    if not tile_deg:
+        return None
     middle = len(pixels.dy_rad) // 2
-    tile_pix = tuple(max(16, round(np.radians(tile) / s)) for s in (pixels.dy_rad[middle], pixels.dx_rad[middle]))
+    return tuple(max(16, round(np.radians(tile_deg) / s)) for s in (pixels.dy_rad[middle], pixels.dx_rad[middle]))
+
+
+def _flat_field(rho, kappa, mask, tile_pix, options):
+    """Local rms of the SNR over the unmasked pixels (flatfield.Field); 1 if it is not asked for."""
+    if tile_pix is None:
+        return flatfield.uniform(rho.shape)
     return flatfield.measure(rho, kappa, mask, tile_pix, clip_sigma=options["flatfield_clip_sigma"])

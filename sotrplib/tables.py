@@ -113,6 +113,16 @@ pos_err_arcsec | f8 | arcsec | error of the predicted position
 radius_arcmin | f8 | arcmin | disc to mask around it; 0 for a point source
 kind | str | 1 | planet, asteroid or table
 """),
+    "noise_spectra": _columns("""
+zone | i4 | 1 | zone of declination, from the first row of the map
+row_first | i4 | 1 | first row of the zone in the map as it was filtered
+row_stop | i4 | 1 | row after its last
+ell | f8 | 1 | multipole
+measured | f8 | 1 | power of the map without its sources, whitened by the inverse variance: white noise as stated has 1
+model | f8 | 1 | power that the filter took for it, mean over directions
+model_min | f8 | 1 | the same in the direction of least power
+model_max | f8 | 1 | the same in the direction of most power
+"""),
     "pointing_sources": _columns("""
 source_id | str | 1 | unique name of the source
 ra_deg | f8 | deg | catalogue right ascension

@@ -71,3 +71,18 @@ def test_a_sheared_model_follows_tilted_stripes(rng):
     near = (ell_x > 300) & (ell_x < 6000)
     error = [np.log(noise.evaluate(m, ell_y, ell_x) / power)[:, near].std() for m in (upright, sheared)]
     assert error[1] < 0.67 * error[0]
+
+
+def test_table_of_spectra_holds_model_and_measurement(rng):
+    """Beside the measured spectrum stands the model used, with its least and most power over directions."""
+    measured = skies.measured_noise(skies.make_sky((480, 480), rng, stripes=30.0))
+    table = noise.tabulate(
+        [measured, measured], [noise.power_law(3000.0, 3.0), measured], [slice(0, 300), slice(300, 480)]
+    )
+    given, own = (table[table["zone"] == zone] for zone in (0, 1))
+    assert given["model"].to_numpy() == pytest.approx(1 + (3000 / given["ell"]) ** 3, rel=0.02)
+    assert (given[["model_min", "model_max"]].to_numpy() == given[["model"]].to_numpy()).all()
+    assert (own["measured"] == own["model"]).all() and own["row_first"].unique().tolist() == [300]
+    striped = own[own["ell"].between(8000, 10000)]
+    assert (striped["model_max"] > 4 * striped["model_min"]).all()
+    assert noise.tabulate([noise.white()], [noise.white()], [slice(0, 9)]).empty

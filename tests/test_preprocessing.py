@@ -217,3 +217,16 @@ def test_apodised_edges_cost_depth_and_nothing_else(sky, quiet):
     ratio = (noise.kappa / quiet.kappa)[100:200]
     assert 0.5 < np.median(ratio[:, 1]) < 0.95 < np.median(ratio[:, 12])
     assert np.median((noise.kappa / quiet.kappa)[140:160, 140:200]) == pytest.approx(1, abs=0.05)
+
+
+def test_what_was_measured_is_recorded():
+    """White noise twice as strong as stated: a spectrum of 4 beside a model of 1, and a flat field of 1 after the filter."""
+    sky = skies.make_sky(SHAPE, np.random.default_rng(8), ell_knee=1e-3)
+    given = input_map(2 * sky.signal, sky.ivar)
+    for model, rms in (("white", 2.0), ("measured", 1.0)):
+        _, record = preprocessing.preprocess_recorded(given, beams.gaussian(2.05), OPTIONS | {"noise_model": model})
+        spectra = record.spectra[record.spectra["ell"] > 1000]
+        assert spectra["measured"].median() == pytest.approx(4, rel=0.05)
+        assert spectra["model"].median() == pytest.approx(4 / rms**2, rel=0.05)
+        assert record.local_rms.shape == (3, 3)
+        assert np.median(record.local_rms) == pytest.approx(rms, rel=0.05)
