@@ -264,6 +264,12 @@ if config["search_jointly"]["enabled"]:
 SEARCHES += [f"results/difference/{map_id}.h5" for map_id in DIFFERENCES]
 if config["coadd_maps"]["add_candidates"]:
     SEARCHES += [f"results/sifted/{map_id}.h5" for map_id in COADDS]
+# How well maps are measured is shown where it was asked for before, unless the configuration wants it of all or of none.
+RECOVERY = {
+    "all": every("recovery"),
+    "made": [path for path in every("recovery") if Path(path).exists()],
+    "none": [],
+}[config["report"]["recovery"]]
 CATALOGS = [
     "results/catalogs/catalog.h5",
     "results/lightcurves/lightcurves.h5",

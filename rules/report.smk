@@ -9,6 +9,8 @@ rule report:
         pointing=every("pointing"),
         forced=every("forced_photometry"),
         sifted=every("sifted"),
+        lightcurves="results/lightcurves/lightcurves.h5",
+        recovery=RECOVERY,
     output:
         page=report("results/report.html", category="Results"),
     log:
@@ -18,7 +20,7 @@ rule report:
     conda:
         "../envs/sotrp.yaml"
     params:
-        options=config["report"],
+        observation_gap_s=config["confirm_candidates"]["observation_gap_s"],
         code=code("report"),
     script:
         "../scripts/report.py"

@@ -7,9 +7,11 @@ TABLES = ("maps", "candidates", "sources", "source_bands", "measurements")
 
 def main(job):
     frames = {name: store.read_table(job.input.catalog, name) for name in TABLES}
+    frames["lightcurves"] = store.read_table(job.input.lightcurves, "lightcurves")
     frames["catalog"] = store.read_table(job.input.known, "catalog")
     files = list(zip(job.input.maps, job.input.pointing, job.input.forced, job.input.sifted, strict=True))
-    report.write_page(job.output.page, frames, files)
+    more = {"recovery": job.input.recovery, "resources": report.read_benchmarks("results/benchmarks")}
+    report.write_page(job.output.page, frames, files, gap_s=job.params.observation_gap_s, **more)
 
 
 with logs.capture(snakemake.log[0]):

@@ -66,8 +66,9 @@ def filter_converged(signal, ivar, pixels, beam_ell, options, *, exclude=None):
         sources = sources._replace(y=2 * sources.y + 0.5, x=2 * sources.x + 0.5)
         n_coarse -= bool(np.any(sources.snr > _COARSE_MAX_SNR))
     sources = _search(whole, beam_ell, sources, options, passes - 1 - n_coarse)
-    *filtered, (measured, models) = _filter_without(whole, beam_ell, sources, options, record=True)
-    return *filtered, noise.tabulate(measured, models, [zone.rows for zone in whole.zones])
+    *filtered, (found, used) = _filter_without(whole, beam_ell, sources, options)
+    measured = found if options["noise_model"] == "measured" else None
+    return *filtered, noise.tabulate(measured, used, [zone.rows for zone in whole.zones])
 
 
 class Grid(NamedTuple):
@@ -126,18 +127,18 @@ def _search(grid, beam_ell, sources, options, passes):
     return sources
 
 
-def _filter_without(grid, beam_ell, sources, options, *, record=False):
+def _filter_without(grid, beam_ell, sources, options):
     """One pass: rho, rho without ``sources``, kappa, template, the noise measured without ``sources``.
 
-    Last come the noise models of the zones, measured (None without ``record``) and used.
+    Last come the noise models of the zones: before and after the cut of low multipoles.
     """
     window, residual, suspect = options["pixel_window"], grid.signal, None
     if len(sources.y):
         residual = paint_sources(residual.shape, grid.pixels, grid.bands, beam_ell, sources, pixel_window=window)
         np.subtract(grid.signal, residual, out=residual)
         suspect = _uncertain(residual.shape, grid.pixels, beam_ell, sources, options["beam_error"])
-    given = residual, grid.ivar, suspect, grid.zones
-    models = [noise.cut_below(model, options["ell_min"]) for model in noise_models(*given, options)]
+    whole_models = noise_models(residual, grid.ivar, suspect, grid.zones, options)
+    models = [noise.cut_below(model, options["ell_min"]) for model in whole_models]
     rho_residual, kappa, template = matched_filter.filter_map(
         residual,
         grid.ivar,
@@ -148,10 +149,9 @@ def _filter_without(grid, beam_ell, sources, options, *, record=False):
         pixel_window=window,
         apodisation=grid.apodisation,
     )
-    first = np.cumsum([0, *(zone.n_bands for zone in grid.zones[:-1])])
-    used = [models[k] for k in first]
-    measured = _models_measured(*given, options, used) if record else None
-    return _put_back(rho_residual, sources, kappa, template), rho_residual, kappa, template, (measured, used)
+    of_zones = np.cumsum([0, *(zone.n_bands for zone in grid.zones[:-1])])
+    noted = tuple([chosen[k] for k in of_zones] for chosen in (whole_models, models))
+    return _put_back(rho_residual, sources, kappa, template), rho_residual, kappa, template, noted
 
 
 class Zone(NamedTuple):
@@ -189,24 +189,12 @@ def noise_models(residual, ivar, suspect, zones, options):
         return [noise.white()] * sum(zone.n_bands for zone in zones)
     if options["noise_model"] == "power_law":
         return [noise.power_law(options["ell_knee"], options["alpha"])] * sum(zone.n_bands for zone in zones)
-    measured = measure_zones(residual, ivar, suspect, zones, options["noise_shear"])
-    return [model for zone, model in zip(zones, measured, strict=True) for _ in range(zone.n_bands)]
-
-
-def measure_zones(residual, ivar, suspect, zones, shear):
-    """Noise model of each zone, measured; arguments as of :func:`noise_models`."""
     models = []
     for zone in zones:
         doubtful = None if suspect is None else suspect[zone.rows]
-        models.append(_measure_noise(residual[zone.rows], ivar[zone.rows], doubtful, zone, shear))
+        part = residual[zone.rows], ivar[zone.rows], doubtful
+        models += [_measure_noise(*part, zone, options["noise_shear"])] * zone.n_bands
     return models
-
-
-def _models_measured(residual, ivar, suspect, zones, options, used):
-    """Noise models of the zones as measured: those used, or made for the record where options give these."""
-    if options["noise_model"] == "measured" and not options["ell_min"]:
-        return used
-    return measure_zones(residual, ivar, suspect, zones, options["noise_shear"])
 
 
 def find_bright(rho, rho_residual, kappa, template, known, snr_min):

@@ -69,8 +69,10 @@ def tabulate(measured, used, rows):
 
     Parameters
     ----------
-    measured, used : list of NoiseModel
-        One a zone: as measured, and as taken for the filter.
+    measured : list of NoiseModel, or None
+        One a zone, as measured; None where the model was given.
+    used : list of NoiseModel
+        As taken for the filter.
     rows : list of slice
         Rows of the map that each zone holds.
 
@@ -82,10 +84,10 @@ def tabulate(measured, used, rows):
     import pandas as pd
 
     parts = [tables.empty("noise_spectra")]
-    for zone, (model, taken, part) in enumerate(zip(measured, used, rows, strict=True)):
+    for zone, (model, taken, part) in enumerate(zip(measured or used, used, rows, strict=True)):
         ell = model.ell[(model.ell > 0) & (model.ell < _TABULATED_ELL)]
         columns = {"zone": zone, "row_first": part.start, "row_stop": part.stop, "ell": ell}
-        columns["measured"] = np.interp(ell, model.ell, model.power)
+        columns["measured"] = np.interp(ell, model.ell, model.power) if measured else np.nan
         columns["model"], columns["model_min"], columns["model_max"] = over_directions(taken, ell)
         parts.append(tables.make("noise_spectra", columns))
     return pd.concat(parts, ignore_index=True)

@@ -3,7 +3,7 @@
 import numpy as np
 from filtered_skies import filtered_noise, filtered_sources, make_template
 
-from sotrplib import catalogs, geometry, maps, pointing, store, tables
+from sotrplib import catalogs, geometry, lightcurves, maps, pointing, store, tables
 
 SHAPE = (96, 160)
 MERGE = {"observation_gap_s": 7200.0, "calibration_err": 0.05, "catalog_flux_err_fraction": 0.05}
@@ -48,7 +48,7 @@ def write_map(folder, row, rng, flux_mjy=150.0):
     names = [folder / stage / f"{row['map_id']}.h5" for stage in STAGES]
     if row["status"] == "failed":
         for name in names:
-            frames = {table: (table, tables.empty(table)) for table in ("forced", "sifted")}
+            frames = {table: (table, tables.empty(table)) for table in ("forced", "sifted", "pointing_sources")}
             store.write(name, attrs={key: row[key] for key in ("map_id", "status", "reason")}, frames=frames)
         return tuple(names)
     shape, wcs = car_wcs()
@@ -64,11 +64,21 @@ def write_map(folder, row, rng, flux_mjy=150.0):
     kappa[:4] = 0
     rho = np.where(kappa > 0, snr / FLUX_ERR, 0).astype("f4")
     sky_map = maps.SkyMap(rho, kappa, None, mask, wcs, info, make_template(n_rows=shape[0]))
-    maps.write_sky_map(names[0], sky_map, {"status": "ok", "reason": ""})
+    maps.write_sky_map(
+        names[0],
+        sky_map,
+        {"status": "ok", "reason": ""},
+        more_arrays={"flatfield/local_rms": np.full((2, 3), 1.02, "f4")},
+        frames={"noise_spectra": ("noise_spectra", noise_spectra())},
+    )
     model = pointing.PointingModel(
         "constant", 0, (0.0, -30.0), 1.0, np.array([[20.0], [0.0]]), np.zeros((2, 1, 1)), n_used=3
     )
-    store.write(names[1], attrs={"map_id": row["map_id"], "pointing": pointing.to_dict(model)})
+    store.write(
+        names[1],
+        attrs={"map_id": row["map_id"], "pointing": pointing.to_dict(model)},
+        frames={"pointing_sources": ("pointing_sources", pointing_sources(known))},
+    )
     forced = {name: np.nan for name in tables.column_names("forced")} | {
         name: known[name] for name in known.columns[:4]
     }
@@ -85,6 +95,20 @@ def write_map(folder, row, rng, flux_mjy=150.0):
         names[3], attrs={"map_id": row["map_id"], "status": "ok"}, frames={"sifted": ("sifted", found(flux_mjy))}
     )
     return tuple(names)
+
+
+def pointing_sources(known):
+    """The known sources as the pointing was fitted to them: 20 arcsec east, with small errors on both sides."""
+    columns = {name: 1.0 for name in tables.column_names("pointing_sources")}
+    columns |= {name: known[name] for name in ("source_id", "ra_deg", "dec_deg")}
+    columns |= {"ra_offset_arcsec": [19.0, 20.0, 21.0], "dec_offset_arcsec": [0.5, -0.5, 0.0], "used": True}
+    return tables.make("pointing_sources", columns)
+
+
+def noise_spectra():
+    """A white spectrum and a model of it that fits."""
+    columns = {name: 1.0 for name in tables.column_names("noise_spectra")}
+    return tables.make("noise_spectra", columns | {"zone": 0, "row_stop": SHAPE[0], "ell": np.geomspace(100, 2e4, 30)})
 
 
 def found(flux_mjy):
@@ -125,7 +149,8 @@ def write_night(folder, rng, rows, candidates=None, flux_mjy=(150.0, 8.0)):
     measurements = catalogs.merge_measurements([*parts, confirming(candidates, rows, flux_mjy)])
     sources, bands = catalogs.merge_sources(measurements, candidates, MERGE, 90.0)
     frames = {"maps": catalogs.make_maps(rows), "candidates": candidates, "sources": sources, "source_bands": bands}
-    return frames | {"measurements": measurements, "catalog": known_sources()}, files
+    curves, _ = lightcurves.build(measurements, {"detect_snr": 3.0, "limit_confidence": 0.95})
+    return frames | {"measurements": measurements, "lightcurves": curves, "catalog": known_sources()}, files
 
 
 TWO_MAPS = [map_row("i1", NIGHT), map_row("i3", NIGHT + 600)]

@@ -64,7 +64,7 @@ FLOORS = [
         "exports",
         "mapexports",
     ],
-    ["plots", "mapviews", "recovery", "report", "packets", "alerts", "logs", "convert", "plugins", "cli", "connectors"],
+    ["plots", "recovery", "report", "packets", "alerts", "logs", "convert", "plugins", "cli", "connectors"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from scipy.stats import norm
 
-from sotrplib import plots, tables
+from sotrplib import plots, tables, variability
 
 DAY = 86400.0
 
@@ -42,26 +41,12 @@ def decode(uri):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA"))
 
 
-@pytest.mark.parametrize("flux", [-30.0, -2.0, 0.0, 1.0, 7.0, 500.0])
-def test_upper_limit_holds_its_probability(flux):
-    """Of the Gaussian cut at 0, 95 % lies below the limit."""
-    limit = plots.upper_limit(flux, 5.0)
-    assert limit > max(flux, 0)
-    above = norm.logsf(limit, flux, 5.0) - norm.logsf(0, flux, 5.0)
-    assert np.exp(above) == pytest.approx(0.05, rel=1e-6)
-
-
-def test_upper_limit_of_known_cases():
-    """Nothing measured gives 1.96 sigma, a bright source its flux and 1.645 sigma."""
-    assert plots.upper_limit(np.array([0.0, 1000.0]), 2.0) == pytest.approx([3.92, 1003.29], abs=0.005)
-
-
 def test_light_curve_draws_limits():
     """Measurements below 3 sigma stand at their upper limit, the others at their flux."""
     (axes,) = plots.light_curve(curve()).axes
     lines = {line.get_label(): line for line in axes.lines}
-    assert lines["f090 95 % limit"].get_ydata() == pytest.approx(plots.upper_limit(np.array([-3.0]), 5.0))
-    assert lines["f150 95 % limit"].get_ydata() == pytest.approx(plots.upper_limit(np.array([12.0]), 5.0))
+    assert lines["f090 95 % limit"].get_ydata() == pytest.approx(variability.upper_limits(np.array([-3.0]), 5.0))
+    assert lines["f150 95 % limit"].get_ydata() == pytest.approx(variability.upper_limits(np.array([12.0]), 5.0))
     detections = {c.get_label(): c.lines[0].get_ydata().tolist() for c in axes.containers}
     assert detections == {"f090": [100.0], "f150": [80.0]}
 
@@ -178,4 +163,4 @@ def test_snr_image_colours():
     red, blue, white = image[0]
     assert red[0] > red[2] + 50 and blue[2] > blue[0] + 50 and min(white[:3]) > 240
     assert image[1, 0, 3] == 0 and image[1, 1].tolist() == [150, 150, 150, 255]
-    assert "linear-gradient" in plots.snr_gradient()
+    assert "linear-gradient" in plots.gradient()

@@ -1,7 +1,9 @@
 """The page of a run: what is on it for a night with candidates, without any, and for maps that failed."""
 
+import base64
 import json
 import re
+import zlib
 from html.parser import HTMLParser
 
 import nights
@@ -10,6 +12,8 @@ import pandas as pd
 import pytest
 
 from sotrplib import geometry, report, tables, variability
+from sotrplib.report import candidates as cards
+from sotrplib.report import packs, page, words
 
 
 class Page(HTMLParser):
@@ -38,6 +42,25 @@ class Page(HTMLParser):
             assert self.stack.pop() == tag
 
 
+def unpack(text, name):
+    """What a pack of the page holds: its words, and its arrays by name."""
+    whole = zlib.decompress(base64.b64decode(re.search(rf'id="{name}">(.*?)</script>', text, re.S)[1]))
+    size = int.from_bytes(whole[:4], "little")
+    header = json.loads(whole[4 : 4 + size])
+    kinds = {
+        "Float32Array": "<f4",
+        "Float64Array": "<f8",
+        "Int32Array": "<i4",
+        "Uint16Array": "<u2",
+        "Uint8Array": "u1",
+    }
+    arrays = {
+        name: np.frombuffer(whole, kinds[kind], length, 4 + size + offset)
+        for name, (kind, offset, length) in header["arrays"].items()
+    }
+    return header["words"], arrays
+
+
 def write_page(folder, *night):
     report.write_page(folder / "report.html", *night)
     return (folder / "report.html").read_text()
@@ -52,7 +75,8 @@ def check_whole(text):
     assert inner <= set(page.ids)
     assert all(source.startswith("data:") for source in page.sources)
     assert not re.search(r"@import|url\((?!#)", text)
-    assert "NaN" not in text and "nan" not in re.sub(r'"data:[^"]*"', "", text).split("<script")[0].split()
+    said = re.sub(r'"data:[^"]*"', "", text.split("<script")[0])
+    assert "NaN" not in said and "nan" not in said.split()
     return page
 
 
@@ -75,7 +99,8 @@ def test_page_shows_the_night(night):
     assert {nights.CANDIDATE, "map-solat_i1_f090_1760100000", "map-solat_i3_f090_1760100600"} <= set(page.ids)
     assert "confirmed: 2 arrays &lt;in one&gt; observation" in night[1]
     assert "f090 95 % limit" in night[1]
-    assert night[1].count(f'alt="SNR around {nights.CANDIDATE}') == 2
+    for kind in ("SNR", "flux"):
+        assert night[1].count(f'alt="{kind} around {nights.CANDIDATE}') == 2
     assert "#" + nights.CANDIDATE in page.links
 
 
@@ -98,11 +123,46 @@ def test_equal_runs_give_equal_bytes(night, tmp_path):
 
 
 def test_names_cannot_break_the_page(night):
-    """Source names with <, & and quotes arrive unchanged in the table of sources."""
-    data = json.loads(re.search(r'id="source-data">(.*?)</script>', night[1], re.S)[1])
-    assert nights.KNOWN_ID in [row[0] for row in data["rows"]]
-    assert len(data["head"]) == len(data["rows"][0])
-    assert [link for link in data["links"] if link] == [nights.CANDIDATE]
+    """Source names with <, & and quotes arrive unchanged in the table of sources, with their light curves."""
+    said, arrays = unpack(night[1], "source-pack")
+    row = said["names"].index(nights.KNOWN_ID)
+    assert len(said["names"]) == len(arrays["column0"]) == len(arrays["first"]) - 1
+    assert [link for link in said["links"] if link] == [nights.CANDIDATE]
+    mine = slice(*arrays["first"][[row, row + 1]])
+    assert arrays["flux"][mine] == pytest.approx([300, 300], rel=2**-12)
+    assert [said["maps"][k] for k in arrays["map"][mine]] == ["solat_i1_f090_1760100000", "solat_i3_f090_1760100600"]
+    assert (said["start"] + arrays["time"][mine]).tolist() == [nights.NIGHT, nights.NIGHT + 600]
+
+
+def test_limits_of_the_light_curve_are_those_of_the_file(night):
+    """Of the candidate's two measurements the fainter is a limit."""
+    said, arrays = unpack(night[1], "source-pack")
+    row = said["links"].index(nights.CANDIDATE)
+    limit = arrays["limit"][slice(*arrays["first"][[row, row + 1]])]
+    assert np.isnan(limit).tolist() == [True, False]
+    assert limit[1] == pytest.approx(variability.upper_limits(np.array([8.0]), 10.0)[0], rel=2**-12)
+
+
+def test_the_sky_is_packed_with_its_links(night):
+    """The map of the sky holds the known sources in view and leads to the candidate's card."""
+    said, arrays = unpack(night[1], "sky-pack")
+    assert len(arrays["flux"]) == len(said["names"]) == 3
+    assert said["links"] == ["#" + nights.CANDIDATE] and said["classes"] == ["transient"]
+    assert abs(said["ra0"] - arrays["found_x"][0] * 0) <= 360 and np.abs(arrays["known_x"]).max() < 1
+
+
+def test_packs_keep_numbers():
+    """Packed arrays of every type come back, shortened ones to a part in 8000; NaN stays."""
+    values = np.array([1.0, -2.5e-7, 3e8, np.nan])
+    given = {
+        "a": packs.shorten(values),
+        "b": np.arange(5, dtype="u1"),
+        "c": np.array([1.5]),
+        "d": np.arange(3, dtype="i4"),
+    }
+    _, arrays = unpack(f'id="x">{packs.pack(given, {})}</script>', "x")
+    assert arrays["a"] == pytest.approx(values, rel=2**-13, nan_ok=True)
+    assert [arrays[name].tolist() for name in "bcd"] == [[0, 1, 2, 3, 4], [1.5], [0, 1, 2]]
 
 
 def test_one_map_without_candidates(tmp_path, rng):
@@ -133,21 +193,21 @@ def test_candidates_are_ranked():
         nights.candidate_table(candidate_id=["c"], combined_snr=6.0),
         nights.candidate_table(candidate_id=["d"], combined_snr=8.0),
     ]
-    assert list(report.rank_candidates(pd.concat(parts))["candidate_id"]) == ["d", "c", "b", "a"]
+    assert list(cards.rank_candidates(pd.concat(parts))["candidate_id"]) == ["d", "c", "b", "a"]
 
 
 def test_neighbours_are_in_the_cutout():
     """A known source 3 arcmin east is a neighbour across RA 0; one 6 arcmin away is not."""
     ra, dec = geometry.offset_position(0.01, -30.0, np.array([-180.0, -360.0]), np.zeros(2))
     catalog = nights.known_sources().head(2).assign(ra_deg=ra, dec_deg=dec)
-    found = report.find_neighbours({"ra_deg": 0.01, "dec_deg": -30.0}, catalog)
+    found = cards.find_neighbours({"ra_deg": 0.01, "dec_deg": -30.0}, catalog)
     assert found == [{"name": nights.KNOWN_ID, "east": -3.0, "north": pytest.approx(0, abs=1e-3)}]
 
 
 def test_flux_ratio_is_measured(night):
     """Fluxes 2 % above the catalogue give a ratio of 1.02."""
     frames, files = night[0]
-    (found,) = report.compare_fluxes(report.read_forced(files, frames["maps"]))
+    (found,) = page.compare_fluxes(page.read_forced([page.MapFiles(*paths) for paths in files], frames["maps"]))
     assert found["n"] == 6 and found["ratio"] == pytest.approx(1.02, abs=1e-6)
 
 
@@ -165,7 +225,7 @@ def test_flux_ratio_is_measured(night):
 )
 def test_numbers_are_short(value, text):
     """Numbers have three digits, whole numbers all of theirs, and what is missing is a dash."""
-    assert report.format_number(value) == text
+    assert words.format_number(value) == text
 
 
 @pytest.mark.parametrize(
@@ -179,13 +239,13 @@ def test_numbers_are_short(value, text):
 )
 def test_pairs_share_their_decimals(value, error, text):
     """A number is given to the second digit of its error."""
-    assert report.format_pair(value, error) == text
+    assert words.format_pair(value, error) == text
 
 
 def test_times_are_utc():
     """Unix seconds are shown in UTC to the minute, an unknown time as a dash."""
-    assert report.format_utc(0.0) == "1970-01-01 00:00"
-    assert report.format_utc(np.nan) == "–"
+    assert words.format_utc(0.0) == "1970-01-01 00:00"
+    assert words.format_utc(np.nan) == "–"
 
 
 def test_usable_measurements_alone_make_the_light_curve(tmp_path, rng):

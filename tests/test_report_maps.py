@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from filtered_skies import filtered_sources
 
-from sotrplib import geometry, mapviews, pointing
+from sotrplib import geometry, pointing
+from sotrplib.report import checks, coverage, mapviews, stamps
 
 
 def test_sources_of_the_map_are_taken_out_of_its_histogram(rng, tmp_path):
@@ -24,7 +25,7 @@ def test_cutout_is_centred_north_up_east_left(rng):
     y, x = geometry.sky2pix(wcs, *geometry.offset_position(0.1, -30.1, [20.0, 200.0], [0.0, 0.0]))
     snr = filtered_sources(shape, y, x, [50.0, 40.0])
     model = pointing.PointingModel(coefficients=np.array([[20.0], [0.0]]))
-    image = mapviews.cut_out(snr, wcs, {"ra_deg": 0.1, "dec_deg": -30.1}, model)
+    image = stamps.resample(snr, wcs, {"ra_deg": 0.1, "dec_deg": -30.1}, model)
     middle = (image.shape[0] - 1) / 2
     peak = np.unravel_index(np.argmax(image), image.shape)
     assert np.abs(np.array(peak) - middle).max() <= 1.5
@@ -36,7 +37,7 @@ def test_cutout_is_centred_north_up_east_left(rng):
 def test_cutout_outside_the_map_is_blank():
     """Pixels beyond the edge of the map are NaN."""
     shape, wcs = nights.car_wcs()
-    image = mapviews.cut_out(np.ones(shape), wcs, {"ra_deg": 180.0, "dec_deg": -30.0}, pointing.PointingModel())
+    image = stamps.resample(np.ones(shape), wcs, {"ra_deg": 180.0, "dec_deg": -30.0}, pointing.PointingModel())
     assert np.isnan(image).all()
 
 
@@ -45,7 +46,7 @@ def test_coverage_over_the_wrap(ra0):
     """The covered area is that of the map and the figure is centred on it, wherever RA 0 lies."""
     shape, wcs = nights.car_wcs(ra0)
     usable = np.ones(shape, bool)
-    found = mapviews.cover_sky([(usable, 1, wcs), (usable, 1, wcs)])
+    found = coverage.cover_sky([(usable, 1, wcs), (usable, 1, wcs)])
     assert found["area_deg2"] == pytest.approx(geometry.area_deg2(shape, wcs, usable), rel=0.02)
     assert abs((found["ra0_deg"] - ra0 + 180) % 360 - 180) < 0.01
     assert np.ptp(found["x_deg"]) < 2.5
@@ -55,20 +56,20 @@ def test_coverage_over_the_wrap(ra0):
 def test_coverage_of_nothing():
     """No map, or maps without a usable pixel, cover nothing."""
     shape, wcs = nights.car_wcs()
-    assert mapviews.cover_sky([]) is None
-    assert mapviews.cover_sky([(np.zeros(shape, bool), 1, wcs)]) is None
+    assert coverage.cover_sky([]) is None
+    assert coverage.cover_sky([(np.zeros(shape, bool), 1, wcs)]) is None
 
 
 def test_middle_of_right_ascensions():
     """The middle lies opposite the widest gap."""
-    assert mapviews.middle_ra(np.array([350.0, 10.0])) == pytest.approx(0, abs=1e-9)
-    assert mapviews.middle_ra(np.array([100.0, 140.0])) == pytest.approx(120)
+    assert coverage.middle_ra(np.array([350.0, 10.0])) == pytest.approx(0, abs=1e-9)
+    assert coverage.middle_ra(np.array([100.0, 140.0])) == pytest.approx(120)
 
 
 def test_noise_is_judged():
     """Gaussian noise of unit width passes; wider noise and a negative tail are told."""
     noise = np.random.default_rng(2).normal(size=100_000)
-    assert mapviews.judge_noise(noise) == []
-    assert mapviews.judge_noise(1.2 * noise)[0] == "the noise is 1.20 times the stated error"
-    assert "200 pixels lie below −5σ" in mapviews.judge_noise(np.append(noise, np.full(200, -7.0)))[0]
-    assert mapviews.judge_noise(np.empty(0)) == ["no usable pixel"]
+    assert checks.judge_noise(noise) == []
+    assert checks.judge_noise(1.2 * noise)[0] == "the noise is 1.20 times the stated error"
+    assert "200 pixels lie below −5σ" in checks.judge_noise(np.append(noise, np.full(200, -7.0)))[0]
+    assert checks.judge_noise(np.empty(0)) == ["no usable pixel"]

@@ -1,0 +1,217 @@
+"""What the page of a run shows of its maps: images, figures, warnings, part of the sky, cutouts around candidates.
+
+Every map is read once; all of it comes from that one look.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sotrplib import geometry, maps, plots, pointing, store, tables
+from sotrplib.report import checks, stamps, words
+
+_IMAGE_PIXELS = 600  # longest side of the image of a map
+_EDGES = np.arange(-8.0, 8.01, 0.25)
+FLAT_RANGE = 0.2  # the flat field is drawn from 1 - this to 1 + this
+
+
+@dataclass(frozen=True, eq=False)
+class MapView:
+    """What the page shows of one map, and what it says of the instrument.
+
+    ``images`` (data URIs) and ``figures`` (SVG, with what is said below them) are empty where nothing was drawn;
+    ``footprint`` is usable blocks of pixels (boolean), pixels a block, WCS; ``stamps`` are by candidate.
+    """
+
+    map_id: str
+    warnings: list
+    numbers: dict
+    footprint: tuple
+    shape_arcmin: tuple
+    masked: str = ""
+    images: dict = field(default_factory=dict)
+    figures: list = field(default_factory=list)
+    stamps: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """A map, its pointing and forced photometry, its SNR with and without sources, and its usable pixels."""
+
+    sky_map: maps.SkyMap
+    model: pointing.PointingModel
+    offsets: tuple
+    forced: object
+    snr: np.ndarray
+    residual: np.ndarray
+    good: np.ndarray
+
+
+def view_map(map_path, pointing_path, source_paths, targets, *, draw=True):
+    """Look at one map.
+
+    Parameters
+    ----------
+    map_path, pointing_path : path
+        The filtered map and its pointing.
+    source_paths : (path, path)
+        Forced photometry and sifted detections.
+    targets : pandas.DataFrame
+        Rows of ``measurements``; cutouts are made of those in this map.
+    draw : bool, default True
+        Whether to make images and figures.
+
+    Returns
+    -------
+    MapView or None
+        None for a failed map.
+    """
+    attrs = store.read_attrs(map_path)
+    if attrs.get("status") == "failed":
+        return None
+    look = take_look(map_path, pointing_path, source_paths)
+    sky_map, map_id = look.sky_map, look.sky_map.info.map_id
+    factor = max(-(-max(look.snr.shape) // _IMAGE_PIXELS), 1)
+    scales = [float(np.mean(s)) for s in geometry.pixel_scales(look.snr.shape, sky_map.wcs)]
+    wanted = targets[targets["map_id"] == map_id].to_dict("records")
+    beam = checks.beam_profile(sky_map, look.residual, look.forced, look.model)
+    numbers = _numbers(look, beam)
+    return MapView(
+        map_id=map_id,
+        warnings=checks.judge_noise(look.residual[look.good]),
+        numbers=numbers,
+        footprint=(_blocks(look.good, factor, np.any), factor, sky_map.wcs),
+        shape_arcmin=tuple(n * scale for n, scale in zip(look.snr.shape, scales, strict=True)),
+        masked=_say_masked(sky_map) if draw else "",
+        images=_images(look, factor, map_path) if draw else {},
+        figures=_figures(look, beam, numbers, map_path) if draw else [],
+        stamps={row["source_id"]: stamps.cut(sky_map, row, look.model) for row in wanted},
+    )
+
+
+def take_look(map_path, pointing_path, source_paths):
+    """Read a map and what the stages made of it (Look)."""
+    sky_map = maps.read_sky_map(map_path)
+    attrs = store.read_attrs(pointing_path)
+    model = pointing.from_dict(attrs["pointing"]) if "pointing" in attrs else pointing.PointingModel()
+    offsets = checks.pointing_offsets(store.read_table(pointing_path, "pointing_sources"), model)
+    residual = checks.residual_snr(sky_map, model, source_paths)
+    forced = store.read_table(source_paths[0], "forced")
+    good = (sky_map.mask == 0) & (sky_map.kappa > 0)
+    return Look(sky_map, model, offsets, forced, maps.snr(sky_map), residual, good)
+
+
+def _numbers(look, beam):
+    """What the page says of the instrument from this map."""
+    ratio, ratio_err, n_ratio = checks.flux_ratio(checks.sure_fluxes(look.forced))
+    n_negative, n_expected = checks.count_negative(look.sky_map, look.residual)
+    _, after, used = look.offsets
+    return {
+        "flux_ratio": ratio, "flux_ratio_err": ratio_err, "n_flux_ratio": n_ratio,
+        "n_negative": n_negative, "n_negative_expected": n_expected,
+        "pointing_rms_arcsec": float(np.sqrt(np.mean(after[:, used] ** 2))) if used.any() else np.nan,
+        "beam_width": beam["width"] if beam else np.nan,
+    }  # fmt: skip
+
+
+def _say_masked(sky_map):
+    """Area under each mask in words."""
+    bits = {name: bit for name, bit in tables.MASK_BITS.items() if name != "UNOBSERVED"}
+    areas = {
+        name.lower(): geometry.area_deg2(sky_map.mask.shape, sky_map.wcs, (sky_map.mask & bit) > 0)
+        for name, bit in bits.items()
+    }
+    return ", ".join(f"{name} {words.format_number(area)} deg²" for name, area in areas.items() if area > 0)
+
+
+def _images(look, factor, map_path):
+    """Data URIs of the images of a map, by name."""
+    wcs, err = look.sky_map.wcs, look.sky_map.kappa[look.good] ** -0.5
+    largest = plots.SNR_MAX * float(np.median(err)) if err.size else 1.0
+    result = {
+        "snr": plots.snr_image(*map_image(look.snr, look.good, factor, wcs)),
+        "flux": plots.image(*_with_scale(map_image(maps.flux(look.sky_map), look.good, factor, wcs), largest)),
+        "flux_max": largest,
+    }
+    if "flatfield/local_rms" in store.list_contents(map_path):
+        rms = store.read_array(map_path, "flatfield/local_rms")[_turn(look.snr.shape, wcs)]
+        result |= {"flat": plots.image(rms - 1, FLAT_RANGE), "flat_min": rms.min(), "flat_max": rms.max()}
+    return result
+
+
+def _with_scale(image_and_mask, largest):
+    return image_and_mask[0], largest, image_and_mask[1]
+
+
+def _figures(look, beam, numbers, map_path):
+    """Figures of a map and what is said below each: list of dicts svg, caption."""
+    map_id, made = look.sky_map.info.map_id, []
+
+    def add(figure, name, label, caption):
+        made.append({"svg": plots.to_svg(figure, f"{name}-{map_id}", f"{label} of {map_id}"), "caption": caption})
+
+    values = look.snr[look.good], look.residual[look.good]
+    ends = _EDGES[0], np.nextafter(_EDGES[-1], 0)
+    counts = [np.histogram(np.clip(v, *ends), _EDGES)[0] for v in values]
+    expected = words.format_number(numbers["n_negative_expected"], 2)
+    negative = f"{numbers['n_negative']} peaks below −{checks.SEARCH_SNR:g}σ, of Gaussian noise {expected}"
+    add(plots.snr_histogram(_EDGES, *counts), "histogram", "Histogram of the SNR and the unit Gaussian", negative)
+    if "noise_spectra" in store.list_contents(map_path):
+        spectra = store.read_table(map_path, "noise_spectra")
+        if len(spectra):
+            caption = (
+                f"noise of the map without its sources, and the filter's model; zones: {spectra['zone'].nunique()}"
+            )
+            add(plots.noise_spectra(spectra), "noise", "Power spectrum of the noise", caption)
+    if beam:
+        caption = f"{beam['n_sources']} bright sources are {beam['width']:.2f} times as wide as the filter expects"
+        add(plots.beam_response(beam), "beam", "Profile of bright sources", caption)
+    if look.offsets[0].size:
+        add(plots.pointing_residuals(*look.offsets), "pointing", "Pointing residuals", _say_pointing(look))
+    fluxes = checks.sure_fluxes(look.forced)
+    if len(fluxes):
+        ratio, ratio_err, n = checks.flux_ratio(fluxes)
+        caption = f"{len(fluxes)} sources; median ratio of the {n} above 10σ: {words.format_pair(ratio, ratio_err)}"
+        columns = (fluxes[f"{name}_mjy"].to_numpy() for name in ("catalog_flux", "flux", "flux_err"))
+        add(plots.flux_comparison(*columns, look.sky_map.info.band), "flux", "Forced against catalogue flux", caption)
+    return made
+
+
+def _say_pointing(look):
+    before, after, used = look.offsets
+    if not used.any():
+        return "no source was used: positions are taken as they are"
+    rms = [float(np.sqrt(np.mean(values[:, used] ** 2))) for values in (before, after)]
+    return f"rms a coordinate {rms[0]:.1f}″ before, {rms[1]:.1f}″ after; {used.sum()} of {len(used)} sources used"
+
+
+def _blocks(image, factor, reduce, fill=False):
+    """Image of blocks of ``factor`` times ``factor`` pixels."""
+    if factor == 1:
+        return image
+    padding = [(0, -n % factor) for n in image.shape]
+    padded = np.pad(image, padding, constant_values=fill)
+    shape = padded.shape[0] // factor, factor, padded.shape[1] // factor, factor
+    return reduce(padded.reshape(shape), axis=(1, 3))
+
+
+def map_image(values, good, factor, wcs):
+    """Image of a map in blocks, the pixel farthest from 0 standing for its block, and its masked pixels.
+
+    North is up, east to the left: two arrays, the first row being the northernmost.
+    """
+    high = _blocks(np.nan_to_num(values, nan=-np.inf), factor, np.max, -np.inf)
+    low = _blocks(np.nan_to_num(values, nan=np.inf), factor, np.min, np.inf)
+    image = np.where(high > -low, high, low)
+    image = np.where(np.isfinite(image), image, np.nan)
+    masked = np.isfinite(image) & ~_blocks(good, factor, np.any)
+    turn = _turn(values.shape, wcs)
+    return image[turn], masked[turn]
+
+
+def _turn(shape, wcs):
+    """Slices that turn an image north up and east to the left."""
+    y, x = ((n - 1) / 2 for n in shape)
+    ra, dec = geometry.pix2sky(wcs, np.array([y, y + 1, y]), np.array([x, x, x + 1]))
+    east, north = geometry.tangent_offsets(ra[1:], dec[1:], ra[0], dec[0])
+    return slice(None, None, -1 if north[0] > 0 else 1), slice(None, None, -1 if east[1] > 0 else 1)

@@ -1,0 +1,63 @@
+"""Cutouts around candidates: the same sky at the same scale from every map, and its difference from other nights."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sotrplib import geometry, pointing
+
+CUTOUT_ARCMIN = 10.0
+_STEP_ARCMIN = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Stamp:
+    """Flux (mJy) and inverse variance (1/mJy2) around a position, north up and east to the left, NaN and 0 outside."""
+
+    flux: np.ndarray
+    weight: np.ndarray
+
+    @property
+    def snr(self):
+        return self.flux * np.sqrt(self.weight)
+
+
+def cut(sky_map, position, model):
+    """Stamp of a map.
+
+    Parameters
+    ----------
+    sky_map : maps.SkyMap
+    position : mapping
+        ra_deg and dec_deg on the sky; the image is moved by the map's pointing offset there.
+    model : pointing.PointingModel
+    """
+    rho, kappa = (resample(image, sky_map.wcs, position, model) for image in (sky_map.rho, sky_map.kappa))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return Stamp(np.where(kappa > 0, rho / kappa, np.nan), np.nan_to_num(kappa))
+
+
+def resample(image, wcs, position, model):
+    """Nearest pixels of an image around a position, as in :func:`cut`."""
+    half = CUTOUT_ARCMIN / 2 - _STEP_ARCMIN / 2
+    axis = np.arange(-half, half + 1e-6, _STEP_ARCMIN) * 60
+    dra, ddec = pointing.evaluate(model, position["ra_deg"], position["dec_deg"])[:2]
+    north, east = np.meshgrid(-axis + ddec, -axis + dra, indexing="ij")
+    y, x = geometry.sky2pix(wcs, *geometry.offset_position(position["ra_deg"], position["dec_deg"], east, north))
+    inside = geometry.inside(image.shape, y, x)
+    cutout = np.full(y.shape, np.nan, np.float32)
+    cutout[inside] = image[np.rint(y[inside]).astype(int), np.rint(x[inside]).astype(int)]
+    return cutout
+
+
+def subtract(stamp, others):
+    """Difference of a stamp and the weighted mean of others of its band; None if none of them sees anything."""
+    weight = np.sum([other.weight for other in others], axis=0) if others else np.zeros(1)
+    if not np.any(weight > 0):
+        return None
+    total = np.sum([np.nan_to_num(other.flux) * other.weight for other in others], axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        flux = stamp.flux - total / weight
+        joint = 1 / (1 / stamp.weight + 1 / weight)
+    both = (stamp.weight > 0) & (weight > 0)
+    return Stamp(np.where(both, flux, np.nan), np.where(both, joint, 0.0))
