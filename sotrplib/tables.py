@@ -118,8 +118,8 @@ zone | i4 | 1 | zone of declination, from the first row of the map
 row_first | i4 | 1 | first row of the zone in the map as it was filtered
 row_stop | i4 | 1 | row after its last
 ell | f8 | 1 | multipole
-measured | f8 | 1 | power of the map without its sources, whitened by the inverse variance: white noise as stated has 1; NaN where it was not measured
-model | f8 | 1 | power that the filter took for it, mean over directions
+measured | f8 | 1 | power of the map without its sources over that of white noise as stated; NaN where not measured
+model | f8 | 1 | what the filter took it for, mean over directions
 model_min | f8 | 1 | the same in the direction of least power
 model_max | f8 | 1 | the same in the direction of most power
 """),
