@@ -233,7 +233,7 @@ def given_references(wildcards):
 def exports(formats):
     """Files of the exported tables."""
     suffixes = {"parquet": "parquet", "csv": "csv", "fits": "fits", "pickle": "pkl", "json": "json", "votable": "vot"}
-    names = {form: ("measurements", "sources", "candidates", "maps") for form in suffixes}
+    names = {form: ("measurements", "sources", "candidates", "counterparts", "maps") for form in suffixes}
     suffixes |= {"ds9": "reg", "aladin": "html", "original": "pickle"}
     names |= {"ds9": ("sources", "candidates"), "aladin": ("sources", "candidates"), "original": ("measured_sources",)}
     return [f"results/exports/{name}.{suffixes[form]}" for form in formats for name in names[form]]

@@ -12,11 +12,13 @@ def sift(job):
     known = sources.in_band(catalog, freq_ghz, reference), moving, job.params.options
     band = sifting.MapBand(attrs["fwhm_arcmin"], freq_ghz / reference["freq_ghz"])
     forced = store.read_table(job.input.forced, "forced")
-    found = sifting.sort_detections(store.read_table(job.input.detections, "detections"), forced, *known, band=band)
+    detections = store.read_table(job.input.detections, "detections")
+    found = sifting.sort_detections(detections, forced, *known, band=band)
     model = pointing.from_dict(store.read_attrs(job.input.pointing)["pointing"])
     forced = revisits.flag_near_detections(job.input.map, forced, found, model)
     sifted = sifting.add_flares(found, forced, *known, band=band)
-    return {"frames": {"sifted": ("sifted", sifted), "moving": ("moving", moving)}}
+    frames = {"sifted": sifted, "matches": sifting.all_matches(detections, known[0], job.params.options)}
+    return {"frames": {name: (name, frame) for name, frame in (frames | {"moving": moving}).items()}}
 
 
-logs.run_map_job(snakemake, sift, schemas=("sifted", "moving"))
+logs.run_map_job(snakemake, sift, schemas=("sifted", "matches", "moving"))

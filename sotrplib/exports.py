@@ -68,6 +68,12 @@ def of_classes(candidates, classes):
     return candidates[candidates["class"].isin(classes)].reset_index(drop=True) if classes else candidates
 
 
+def of_candidates(counterparts, candidates):
+    """Those rows of the table ``counterparts`` that are of the candidates given."""
+    kept = counterparts["candidate_id"].isin(candidates["candidate_id"])
+    return counterparts[kept].reset_index(drop=True)
+
+
 def wide_sources(sources, source_bands):
     """Sources with the statistics of every band side by side.
 

@@ -119,12 +119,43 @@ def flare_significance(forced, options, freq_ratio):
 # ---- matches by position ----------------------------------------------------------------------------
 
 
-def _match_catalog(found, forced, catalog, options):
-    radius = 60 * options["match_radius_arcmin"]
-    i, j, _ = crossmatch.match(*_radec(found), *_radec(catalog), radius)
+def all_matches(detections, catalog, options):
+    """Every catalogue source that a detection may be, by the rule for known sources.
+
+    Parameters
+    ----------
+    detections, catalog : pandas.DataFrame
+        Tables of these names; the fluxes of the catalogue in the band of the map.
+    options : mapping
+        ``match_sigma``, ``match_radius_arcmin`` and ``pointing_floor_arcsec`` of section ``sift_candidates``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Table ``matches``, in the order of the detections, for each by significance; its first is the ``matched_name``
+        of a detection that is no moving object.
+    """
+    i, targets, sep, sigma = _near_sources(detections, catalog, options)
+    near = sigma < options["match_sigma"]
+    order = np.lexsort((targets["source_id"].to_numpy("U"), sep, sigma, i))
+    order = order[near[order]]
+    columns = {name: targets[name].to_numpy()[order] for name in ("source_id", "source_name")}
+    columns |= {"detection_id": detections["detection_id"].to_numpy()[i[order]]}
+    columns |= {"sep_arcsec": sep[order], "sep_sigma": sigma[order]}
+    return tables.make("matches", columns | {"catalog_flux_mjy": targets["flux_mjy"].to_numpy()[order]})
+
+
+def _near_sources(found, catalog, options):
+    """Pairs within the radius: rows of ``found``, their sources, separation [arcsec] and its significance."""
+    i, j, _ = crossmatch.match(*_radec(found), *_radec(catalog), 60 * options["match_radius_arcmin"])
     targets = catalog.iloc[j].reset_index(drop=True)
+    errors = np.nan_to_num(targets["pos_err_arcsec"].to_numpy())
+    return i, targets, *_separation(found.iloc[i], targets, errors, options)
+
+
+def _match_catalog(found, forced, catalog, options):
+    i, targets, sep, sigma = _near_sources(found, catalog, options)
     flux = forced.set_index("source_id")["catalog_flux_mjy"].reindex(targets["source_id"]).to_numpy()
-    sep, sigma = _separation(found.iloc[i], targets, np.nan_to_num(targets["pos_err_arcsec"].to_numpy()), options)
     best = _closest(len(found), i, sep, sigma, targets["source_id"], flux)
     return best.assign(matched=best["sigma"] < options["match_sigma"])
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-VERSION = 4
+VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,14 @@ flags | u4 | 1 | quality bits, see tables.FLAGS
         *_DETECTION,
         _SIFT,
     ),
+    "matches": _columns("""
+detection_id | i4 | 1 | detection of the table sifted
+source_id | str | 1 | a catalogue source that it may be, the most significant match first
+source_name | str | 1 | name of the source
+sep_arcsec | f8 | arcsec | distance to it
+sep_sigma | f8 | 1 | that distance over the joint error of both positions and of the pointing
+catalog_flux_mjy | f8 | mJy | its catalogue flux in this band
+"""),
     "measurements": _columns(
         _MEASUREMENT,
     ),

@@ -41,7 +41,7 @@ READERS = {
 
 
 @pytest.mark.parametrize("suffix", READERS)
-@pytest.mark.parametrize("schema", ["measurements", "sources", "candidates", "maps"])
+@pytest.mark.parametrize("schema", ["measurements", "sources", "candidates", "counterparts", "maps"])
 def test_numbers_come_back(tmp_path, suffix, schema):
     """Numbers written in any format read back equal."""
     frame, path = filled(schema), tmp_path / f"{schema}{suffix}"
@@ -122,6 +122,15 @@ def test_candidates_are_chosen_by_class():
     ]
     assert exports.of_classes(table, []).equals(table)
     assert list(exports.of_classes(table, ["artefact"]).columns) == list(table.columns)
+
+
+def test_counterparts_are_those_of_the_candidates_exported():
+    """A counterpart goes with its candidate, in order; none stays alone."""
+    candidates = filled("candidates", 3).assign(candidate_id=["a", "b", "c"])
+    table = filled("counterparts", 4).assign(candidate_id=["c", "b", "a", "c"])
+    chosen = exports.of_candidates(table, candidates[candidates["candidate_id"] != "b"])
+    assert chosen["candidate_id"].tolist() == ["c", "a", "c"]
+    assert exports.of_candidates(table, candidates[:0]).empty
 
 
 def test_wide_sources_without_any_band():

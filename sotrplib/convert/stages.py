@@ -243,7 +243,7 @@ _CROSSMATCH = Refuse("no job asks the network; list a table in confirm_candidate
 SIFTER = {
     "simple": {
         "radius": To("sift_candidates.match_radius_arcmin", "arcmin", default="1 arcmin"),
-        "method": Refuse("the nearest source is the match", harmless=("closest",)),
+        "method": Unneeded("the most significant match is matched_name, all are in table matches of results/sifted"),
         "transient_crossmatch": _counterparts,
     },
     "default": {
