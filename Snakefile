@@ -40,8 +40,8 @@ rule all:
     default_target: True
     input:
         per_map=every("sifted"),
-        coadds=[f"results/sifted/{map_id}.h5" for map_id in COADDS],
-        stacks=["results/stacks/stacks.h5"] if STACKED else [],
+        coadds=COADDED,
+        stacks=STACKS,
         catalogs=CATALOGS,
         checked="results/maps_checked.txt",
         maps=ALWAYS_EXPORTED,

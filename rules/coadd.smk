@@ -18,6 +18,8 @@ rule coadd_maps:
         map_id=mapgroups.COADD_ID,
     conda:
         "../envs/sotrp.yaml"
+    resources:
+        attempt=attempt_number,
     params:
         options={key: config["coadd_maps"][key] for key in COADD_OPTIONS},
         spectral_index=lambda wildcards: COADDS[wildcards.map_id].spectral_index,
@@ -43,6 +45,8 @@ rule search_jointly:
         "results/benchmarks/search_jointly/{map_id}.tsv"
     conda:
         "../envs/sotrp.yaml"
+    resources:
+        attempt=attempt_number,
     params:
         sections={name: config[name] for name in JOINT_SECTIONS},
         ephemerides=EPHEMERIDES,
@@ -73,6 +77,8 @@ rule search_difference:
         "results/benchmarks/search_difference/{map_id}.tsv"
     conda:
         "../envs/sotrp.yaml"
+    resources:
+        attempt=attempt_number,
     params:
         sections={name: config[name] for name in DIFFERENCE_SECTIONS},
         reference=reference_path,

@@ -170,6 +170,11 @@ def outside(paths):
     return [path for path in paths if path and not is_made(path)]
 
 
+def attempt_number(wildcards, attempt):
+    """How often Snakemake has tried a job, this time included; see sotrplib/tries.py."""
+    return attempt
+
+
 def every(stage):
     """Files of one stage for all maps."""
     return [f"results/{stage}/{map_id}.h5" for map_id in MAPS]
@@ -256,14 +261,16 @@ EXTERNAL_FILES = [entry["path"] for entry in config["confirm_candidates"]["exter
 EXPORTS = exports(config["export_catalogs"]["formats"])
 MAP_FIELDS = [f"results/exports/maps/{{map_id}}_{field}.fits" for field in config["export_map"]["fields"]]
 MAP_EXPORTS = [path.format(map_id=map_id) for map_id in MAPS for path in MAP_FIELDS]
+COADDED = [f"results/sifted/{map_id}.h5" for map_id in COADDS]
 ALWAYS_EXPORTED = MAP_EXPORTS if config["export_map"]["every_run"] else []
 STACKED = config["stack_sources"]["positions"]
+STACKS = ["results/stacks/stacks.h5"] if STACKED else []
 SEARCHES = []  # files of detections in several maps together
 if config["search_jointly"]["enabled"]:
     SEARCHES += [f"results/joint/{map_id}.h5" for map_id, ids in OBSERVATIONS.items() if len(ids) > 1]
 SEARCHES += [f"results/difference/{map_id}.h5" for map_id in DIFFERENCES]
 if config["coadd_maps"]["add_candidates"]:
-    SEARCHES += [f"results/sifted/{map_id}.h5" for map_id in COADDS]
+    SEARCHES += COADDED
 # How well maps are measured is shown where it was asked for before, unless the configuration wants it of all or of none.
 RECOVERY = {
     "all": every("recovery"),

@@ -14,6 +14,8 @@ rule find_sources:
         "results/benchmarks/find_sources/{map_id}.tsv"
     conda:
         "../envs/sotrp.yaml"
+    resources:
+        attempt=attempt_number,
     params:
         options=config["find_sources"],
         code=code("find_sources"),
@@ -38,6 +40,8 @@ rule sift_candidates:
         "results/benchmarks/sift_candidates/{map_id}.tsv"
     conda:
         "../envs/sotrp.yaml"
+    resources:
+        attempt=attempt_number,
     params:
         options=config["sift_candidates"],
         ephemerides=EPHEMERIDES,

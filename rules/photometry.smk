@@ -13,6 +13,8 @@ rule fit_pointing:
         "results/benchmarks/fit_pointing/{map_id}.tsv"
     conda:
         "../envs/sotrp.yaml"
+    resources:
+        attempt=attempt_number,
     params:
         options=config["fit_pointing"],
         code=code("fit_pointing"),
@@ -33,6 +35,8 @@ rule forced_photometry:
         "results/benchmarks/forced_photometry/{map_id}.tsv"
     conda:
         "../envs/sotrp.yaml"
+    resources:
+        attempt=attempt_number,
     params:
         options=config["forced_photometry"],
         code=code("forced_photometry"),

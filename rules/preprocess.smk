@@ -39,6 +39,8 @@ rule preprocess_map:
         map_id=mapgroups.SINGLE_ID,
     conda:
         "../envs/sotrp.yaml"
+    resources:
+        attempt=attempt_number,
     params:
         row=map_row,
         box=config["maps"]["box"],

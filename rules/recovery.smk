@@ -19,6 +19,8 @@ rule measure_recovery:
         "results/benchmarks/measure_recovery/{map_id}.tsv"
     conda:
         "../envs/sotrp.yaml"
+    resources:
+        attempt=attempt_number,
     params:
         row=map_row,
         box=config["maps"]["box"],

@@ -47,7 +47,7 @@ rule dump_config:
 rule check_maps:
     input:
         catalog="results/catalogs/catalog.h5",
-        rest=CATALOGS,
+        rest=[*CATALOGS, *ALWAYS_EXPORTED, *COADDED, *STACKS],
         searches=SEARCHES,
     output:
         checked="results/maps_checked.txt",
@@ -55,6 +55,7 @@ rule check_maps:
         "results/logs/check_maps.log",
     benchmark:
         "results/benchmarks/check_maps.tsv"
+    retries: 0  # it fails to tell of failed maps
     conda:
         "../envs/sotrp.yaml"
     params:

@@ -2,23 +2,33 @@
 
 import logging
 import sys
+from pathlib import Path
 
-from sotrplib import logs, store
+from sotrplib import logs, store, tries
 
 
 def main(job):
     maps = store.read_table(job.input.catalog, "maps", columns=["map_id", "status", "reason"])
     failed = maps[maps["status"] != "ok"]
     summary = f"{len(maps)} maps, {len(failed)} of them failed"
-    lines = [summary, *(f"  {row.map_id}: {row.reason}" for row in failed.itertuples())]
+    reasons = dict(zip(failed["map_id"], failed["reason"], strict=True))
     searches = {path: store.read_attrs(path) for path in job.input.searches}
-    lines += [f"  {path}: {attrs['reason']}" for path, attrs in searches.items() if attrs["status"] != "ok"]
+    reasons |= {path: attrs["reason"] for path, attrs in searches.items() if attrs["status"] != "ok"}
+    lines = [summary, *(f"  {name}: {reason}" for name, reason in reasons.items())]
     logging.info("\n".join(lines))
-    if len(lines) > 1:
-        return "\n".join([*lines, "The catalogue was made from the rest; see results/logs, by rule and map."])
+    if reasons:
+        lines += ["The catalogue was made from the rest; see results/logs, by rule and map."]
+        return "\n".join([*lines, *forget(reasons, Path(job.output.checked).parent)])
     with store.atomic_path(job.output.checked) as path:
         path.write_text(summary + "\n")
     return None
+
+
+def forget(reasons, folder):
+    given_up = [Path(name).stem for name, reason in reasons.items() if tries.is_given_up(reason)]
+    for map_id in given_up:
+        tries.forget(folder, map_id)
+    return [f"The same command tries {len(given_up)} of them again."] if given_up else []
 
 
 with logs.capture(snakemake.log[0]):

@@ -7,15 +7,20 @@ status "failed", the reason and zero-row tables; later jobs of the map see the s
 import errno
 import logging
 import os
+import signal
 import sys
 from contextlib import contextmanager
 
-from sotrplib import provenance, store, tables
+from sotrplib import provenance, store, tables, tries
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 LEVEL_VARIABLE = "SOTRP_LOG_LEVEL"  # environment variable: DEBUG, INFO or WARNING
 TRANSIENT = {errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _log = logging.getLogger(__name__)
+
+
+class Stopped(BaseException):
+    """The job was told to stop by a signal: its time is up, or it was cancelled."""
 
 
 @contextmanager
@@ -24,7 +29,8 @@ def capture(path):
 
     Standard error is redirected as a file descriptor, so what compiled libraries say is caught too.
     An error is raised again after it was written down. The least serious level logged is that of the environment
-    variable ``SOTRP_LOG_LEVEL``, else INFO.
+    variable ``SOTRP_LOG_LEVEL``, else INFO. SIGTERM, with which a cluster ends a job whose time is up, raises
+    :class:`Stopped`, so that it is logged too.
     """
     sys.stderr.flush()
     kept = os.dup(2)
@@ -37,18 +43,24 @@ def capture(path):
         root.setLevel(os.environ.get(LEVEL_VARIABLE, "INFO"))
         logging.captureWarnings(True)
         os.dup2(file.fileno(), 2)
+        handler_of_term = signal.signal(signal.SIGTERM, _stop)
         try:
             yield
         except BaseException:
             _log.exception("stopped")
             raise
         finally:
+            signal.signal(signal.SIGTERM, handler_of_term)
             sys.stderr.flush()
             os.dup2(kept, 2)
             os.close(kept)
             logging.captureWarnings(False)
             root.setLevel(level)
             root.removeHandler(handler)
+
+
+def _stop(number, _frame):
+    raise Stopped(f"{signal.Signals(number).name}: out of time, or cancelled")
 
 
 def write_tables(path, result, attrs):
@@ -62,7 +74,7 @@ def run_map_job(job, work, *, schemas=(), write=write_tables, required=None):
     Parameters
     ----------
     job : snakemake object of a script
-        With one log, one output and the wildcard map_id.
+        With one log, one output, the wildcard map_id and the resource ``attempt``.
     work : function of ``job``
         Reads and computes; its result is written outside of it, so that a full disk is not taken for a bad map.
     schemas : tuple of str, or dict of str to str
@@ -76,11 +88,13 @@ def run_map_job(job, work, *, schemas=(), write=write_tables, required=None):
     Raises
     ------
     MemoryError, OSError
-        When the machine and not the map is at fault, or the output cannot be written: another try may succeed.
+        When the machine and not the map is at fault, or the output cannot be written: another try may succeed. After
+        :data:`tries.TRIES` tries that were cut off the map is recorded as failed.
     """
-    with capture(job.log[0]):
+    given_up = tries.given_up(job)
+    with capture(job.log[0]), tries.noted(job):
         attrs = {"map_id": job.wildcards.map_id, "provenance": provenance.job_record(job)}
-        result, reason = _try(job, work, job.input if required is None else required)
+        result, reason = _try(job, work, given_up, job.input if required is None else required)
         if reason:
             groups = schemas if isinstance(schemas, dict) else {name: name for name in schemas}
             frames = {group: (name, tables.empty(name)) for group, name in groups.items()}
@@ -89,13 +103,13 @@ def run_map_job(job, work, *, schemas=(), write=write_tables, required=None):
             write(job.output[0], result, attrs | {"status": "ok", "reason": ""})
 
 
-def _try(job, work, required):
-    """Result of ``work`` and no reason, or None and the reason it cannot be had."""
+def _try(job, work, given_up, required):
+    """Result of ``work`` and no reason, or None and the reason it cannot be had, such as ``given_up``."""
     try:
-        reason = failure(required)
+        reason = given_up or failure(required)
         if not reason:
             return work(job), ""
-        _log.error("failed in an earlier stage: %s", reason)
+        _log.error("not tried: %s", reason)
     except Exception as error:  # whatever is wrong with one map must not cost the others
         if isinstance(error, MemoryError) or getattr(error, "errno", None) in TRANSIENT:
             raise

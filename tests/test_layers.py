@@ -11,7 +11,18 @@ PACKAGE = ROOT / "sotrplib"
 
 # From the ground up. A module imports from its own floor and those below it, never from above.
 FLOORS = [
-    ["units", "geometry", "tables", "store", "mapindex", "mapgroups", "configuration", "provenance", "snapshots"],
+    [
+        "units",
+        "geometry",
+        "tables",
+        "store",
+        "mapindex",
+        "mapgroups",
+        "configuration",
+        "provenance",
+        "snapshots",
+        "tries",
+    ],
     [
         "crossmatch",
         "outlines",

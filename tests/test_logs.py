@@ -3,13 +3,14 @@
 import errno
 import logging
 import os
+import signal
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from sotrplib import logs, store, tables
+from sotrplib import logs, store, tables, tries
 
 MAP_ID = "solat_i1_f090_1760100000"
 
@@ -26,6 +27,7 @@ def job(tmp_path):
         log=[str(tmp_path / "out.log")],
         params={"options": {"snr_min": 5.0}},
         wildcards=SimpleNamespace(map_id=MAP_ID),
+        resources=SimpleNamespace(attempt=1),
     )
 
 
@@ -111,6 +113,28 @@ def test_machine_trouble_is_not_the_maps(job, error):
     with pytest.raises(type(error)):
         run(job, fail(error))
     assert not os.path.exists(job.output[0])
+
+
+def test_job_that_was_cut_off_is_given_up(job):
+    """After three tries without memory the fourth does no work and records the map as failed, with the last reason."""
+    for job.resources.attempt in range(1, tries.TRIES + 1):
+        with pytest.raises(MemoryError):
+            run(job, fail(MemoryError("Unable to allocate 2 GiB")))
+    job.resources.attempt += 1
+    attrs = run(job, lambda _: pytest.fail("worked on a map that was given up"))
+    expected = "given up after 3 tries: find_sources ended with MemoryError: Unable to allocate 2 GiB"
+    assert (attrs["status"], attrs["reason"]) == ("failed", expected)
+    assert len(store.read_table(job.output[0], "detections")) == 0
+
+
+def test_job_told_to_stop_says_so(job):
+    """SIGTERM, as at a time limit, ends the job with its traceback in the log; nothing is written."""
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(logs.Stopped, match="SIGTERM: out of time"):
+        run(job, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    assert "Traceback" in Path(job.log[0]).read_text()
+    assert not os.path.exists(job.output[0])
+    assert signal.getsignal(signal.SIGTERM) == handler
 
 
 def test_unwritable_output_fails_the_job(job, tmp_path):

@@ -1,0 +1,69 @@
+"""Tries of a map's job that were cut off: by want of memory or time, or because their machine was lost.
+
+A job that is killed cannot say so. Each try therefore leaves a note beside its log before it begins, and takes it
+away when it has ended well. Snakemake tries a failed job again, with more memory and time where the profile says so,
+and once more than ``TRIES`` times (``retries`` in profiles/default): the last try finds the note of the one before and
+records the map as failed instead of working in vain, so that one map never costs the others. What was recorded for
+such a reason is removed when the run ends, so that the same command tries it again.
+"""
+
+from contextlib import contextmanager
+from pathlib import Path
+
+from sotrplib import store
+
+TRIES = 3
+GIVEN_UP = f"given up after {TRIES} tries"
+KILLED = "was killed: out of memory, out of time, or its machine was lost"
+
+
+def note_path(job):
+    """Where a job notes that it has not ended: beside its log."""
+    return Path(job.log[0]).with_suffix(".stopped")
+
+
+@contextmanager
+def noted(job):
+    """Note beside the log of ``job`` how this try ended, unless it ends well."""
+    path = note_path(job)
+    path.write_text(KILLED)
+    try:
+        yield
+    except BaseException as error:
+        path.write_text(f"ended with {type(error).__name__}: {error}")
+        raise
+    path.unlink(missing_ok=True)
+
+
+def given_up(job):
+    """Reason not to try ``job`` again, or empty text.
+
+    Parameters
+    ----------
+    job : snakemake object of a script
+        Its resource ``attempt`` counts the tries from 1, for all jobs of a group together: a job whose own last try
+        ended well is never given up.
+    """
+    path = note_path(job)
+    if job.resources.attempt <= TRIES or not path.exists():
+        return ""
+    return f"{GIVEN_UP}: {job.rule} {path.read_text()}"
+
+
+def is_given_up(reason):
+    """Whether the reason of a failed map is one of :func:`given_up`: another run may do better."""
+    return reason.startswith(GIVEN_UP)
+
+
+def forget(folder, map_id):
+    """Remove what was recorded in place of the results of a map that was given up, so that another run tries it again.
+
+    Parameters
+    ----------
+    folder : path
+        Holds a folder of files ``{map_id}.h5`` for each stage.
+    map_id : str
+    """
+    for path in Path(folder).glob(f"*/{map_id}.h5"):
+        if store.read_attrs(path).get("status") == "failed":
+            path.unlink()
