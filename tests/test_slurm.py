@@ -8,7 +8,6 @@ import slurm_runs
 import yaml
 from slurm_runs import FIRST, SECOND
 
-
 LONG = {"measure_recovery", "coadd_maps", "search_jointly", "search_difference", "stack_sources"}
 
 
