@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from sotrplib import geometry, masks, positions, stamps, tables
+from sotrplib import geometry, masks, positions, shapes, stamps, tables
 from sotrplib import pointing as pointings
 from sotrplib import template as templates
 from sotrplib.blends import solve_blends
@@ -80,7 +80,7 @@ def forced_photometry(skymap, catalog, pointing, options):
         Measured minus catalogue positions of this map; None is no offset. The catalogue is not moved.
     options : mapping
         Section ``forced_photometry`` of the configuration: ``flux_min_mjy, interpolation, offset_snr_min,
-        offset_max_arcmin, blend_limit, near_edge_arcmin``.
+        offset_max_arcmin, chi2_max, blend_limit, near_edge_arcmin``.
 
     Returns
     -------
@@ -99,7 +99,9 @@ def forced_photometry(skymap, catalog, pointing, options):
     bad = masks.unusable(skymap.mask, skymap.kappa, _MASKED)
     columns["edge_distance_arcmin"] = masks.distance_to_bad_arcmin(bad, skymap.wcs, y, x)
     chosen = np.flatnonzero((columns["snr"] >= options["offset_snr_min"]) & ~solved.merged)
-    columns |= _offset_columns(skymap, expected, solved.flux * np.sqrt(kappa), chosen, options["offset_max_arcmin"])
+    offsets, bad_shape = _offset_columns(skymap, expected, solved.flux * np.sqrt(kappa), chosen, options)
+    columns |= offsets
+    flags |= _where(bad_shape, "BAD_SHAPE")
     flags |= _place_flags(skymap, y, x, columns, options["near_edge_arcmin"])
     flags |= _result_flags(columns, solved) | _offset_flags(columns, catalog, expected)
     if pointing is None or pointing.kind == "identity":
@@ -294,35 +296,50 @@ def _flux_columns(catalog, solved, usable):
     }
 
 
-def _offset_columns(skymap, expected, height, chosen, max_shift_arcmin):
-    """Fitted minus expected positions of the chosen sources, NaN for the others and where the fit failed."""
+def _offset_columns(skymap, expected, height, chosen, options):
+    """Fitted minus expected positions of the chosen sources, NaN for the others and where the fit failed.
+
+    And which of them do not look like the template, array (n,) bool; none if ``chi2_max`` is 0.
+    """
     offset, error = np.full((2, len(height)), np.nan), np.full((2, len(height)), np.nan)
+    bad_shape = np.zeros(len(height), bool)
     if len(chosen):
-        found = _refine_alone(skymap, expected, height, chosen, max_shift_arcmin)
+        found, chi2 = _refine_alone(skymap, expected, height, chosen, options)
+        bad_shape[chosen] = chi2 > (options["chi2_max"] or np.inf)
         good = found.converged & (found.s_max > 0)
         index, y, x = chosen[good], found.y[good], found.x[good]
         origin = expected.ra_deg[index], expected.dec_deg[index]
         offset[:, index] = geometry.tangent_offsets(*geometry.pix2sky(skymap.wcs, y, x), *origin)
         error[:, index] = positions.sky_errors(skymap.wcs, y, x, [values[good] for values in found[3:6]])
     names = "ra_offset_arcsec", "dec_offset_arcsec", "ra_offset_err_arcsec", "dec_offset_err_arcsec"
-    return dict(zip(names, (*offset, *error), strict=True))
+    return dict(zip(names, (*offset, *error), strict=True)), bad_shape
 
 
-def _refine_alone(skymap, expected, height, chosen, max_shift_arcmin):
-    """Positions of sources, each in a stamp of s from which the models of all others are taken away."""
+def _refine_alone(skymap, expected, height, chosen, options):
+    """Positions of sources, each in a stamp of s from which the models of all others are taken away.
+
+    And their reduced chi-square against the template, NaN if ``chi2_max`` is 0.
+    """
     template = skymap.template
-    max_shift = max_shift_arcmin / np.mean(template.step_arcmin[:, 0])
-    half = int(np.ceil(max_shift)) + templates.N_TAPS // 2 + 1
+    max_shift = options["offset_max_arcmin"] / np.mean(template.step_arcmin[:, 0])
+    around = templates.N_TAPS // 2
+    if options["chi2_max"]:
+        around = max(around, *(shapes.stamp_half(template, band) for band in range(len(template.step_arcmin))))
+    half = int(np.ceil(max_shift)) + around + 1
     order = np.argsort(expected.y[chosen], kind="stable")
     parts = [order[start : start + _STAMPS_AT_ONCE] for start in range(0, len(order), _STAMPS_AT_ONCE)]
-    found = [_refine_stamps(skymap, expected, height, chosen[part], (half, max_shift)) for part in parts]
+    found, chi2 = zip(
+        *(_refine_stamps(skymap, expected, height, chosen[part], (half, max_shift, options)) for part in parts),
+        strict=True,
+    )
     back = np.argsort(order)
-    return positions.Refined(*(np.concatenate(values)[back] for values in zip(*found, strict=True)))
+    refined = positions.Refined(*(np.concatenate(values)[back] for values in zip(*found, strict=True)))
+    return refined, np.concatenate(chi2)[back]
 
 
 def _refine_stamps(skymap, expected, height, chosen, size):
     """Positions of sources in the order of their rows: their stamps are put below each other in one image."""
-    half, max_shift = size
+    half, max_shift, options = size
     images, row, column = _stamps(skymap, expected, height, chosen, half)
     bands, first = np.unique(templates.band_of(skymap.template, expected.y[chosen]), return_index=True)
     edges = np.append(first, len(chosen)) * (2 * half + 1)
@@ -330,7 +347,18 @@ def _refine_stamps(skymap, expected, height, chosen, size):
     below, aside = np.arange(len(chosen)) * (2 * half + 1) + half - row, half - column
     start = expected.y[chosen] + below, expected.x[chosen] + aside
     found = positions.refine(images.reshape(-1, 2 * half + 1), *start, template, max_shift_pix=max_shift)
-    return found._replace(y=found.y - below, x=found.x - aside)
+    chi2 = np.full(len(chosen), np.nan)
+    if options["chi2_max"]:
+        chi2 = _chi2(images.reshape(-1, 2 * half + 1), found, template)
+    return found._replace(y=found.y - below, x=found.x - aside), chi2
+
+
+def _chi2(image, found, template):
+    """Reduced chi-square of peaks against the template; NaN where the fit of the position failed."""
+    chi2, good = np.full(len(found.y), np.nan), found.converged & (found.s_max > 0)
+    peaks = positions.Refined(*(values[good] for values in found))
+    chi2[good] = shapes.measure(image, peaks, template, subtracted=np.zeros(good.sum(), bool)).template_chi2
+    return chi2
 
 
 def _stamps(skymap, expected, height, chosen, half):

@@ -208,6 +208,12 @@ def test_processors(old, key, expected):
             "forced_photometry.interpolation",
             "nearest",
         ),
+        (
+            "forced_photometry",
+            {"photometry_type": "lmfit", "goodness_of_fit_threshold": 2.5},
+            "forced_photometry.chi2_max",
+            2.5,
+        ),
         ("forced_photometry", {"photometry_type": "empty"}, "forced_photometry.method", "none"),
         ("pointing_residual", {"pointing_residual_type": "median"}, "fit_pointing.average", "median"),
         (

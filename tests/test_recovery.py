@@ -32,6 +32,7 @@ SECTIONS = {
         "flux_min_mjy": 0.0,
         "offset_snr_min": 5.0,
         "offset_max_arcmin": 1.5,
+        "chi2_max": 0.0,
         "interpolation": "template",
         "blend_limit": 0.01,
         "near_edge_arcmin": 6.0,

@@ -13,7 +13,6 @@ _FIXED = Unneeded(
     "fluxes are read at the catalogue position; offsets are fitted beside, see forced_photometry.offset_snr_min"
 )
 _BLENDS = Unneeded("neighbours are solved together, see forced_photometry.blend_limit")
-_SHAPE = Refuse("no source is left out for its shape; flags BAD_SHAPE and EXTENDED tell", harmless=(None,))
 _STRIPES = Refuse(
     "a switch there, by which rows follow the scan of the info file; here the stripes may be tilted, all alike: "
     "give their slope as preprocess_map.noise_shear",
@@ -136,7 +135,7 @@ _FIT = {
     "thumbnail_half_width": To("forced_photometry.cutout_arcmin", "arcmin", factor=2.0, default="0.1 deg"),
     "allowable_center_offset": To("forced_photometry.offset_max_arcmin", "arcmin", default="1 arcmin"),
     "near_source_rel_flux_limit": _BLENDS,
-    "goodness_of_fit_threshold": _SHAPE,
+    "goodness_of_fit_threshold": To("forced_photometry.chi2_max"),  # flagged, not left out
 }
 PHOTOMETRY = {
     "empty": {},
