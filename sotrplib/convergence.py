@@ -83,9 +83,12 @@ class Grid(NamedTuple):
 
 
 def plan_grid(signal, ivar, pixels, options, *, exclude=None, binning=1):
-    """Grid of a map whose pixels are ``binning`` times as large as those that the options count rows in."""
-    rows = {name: max(1, options[name] // binning) for name in ("band_rows", "pad_rows")}
-    bands = matched_filter.plan_bands(signal.shape, pixels, **rows)
+    """Grid of a map whose pixels are ``binning`` times as large as those of the map that the options are for.
+
+    Its bands hold as many rows, and are the higher on the sky.
+    """
+    pad_rows = max(1, options["pad_rows"] // binning)
+    bands = matched_filter.plan_bands(signal.shape, pixels, band_rows=options["band_rows"], pad_rows=pad_rows)
     observed = ivar > 0
     apodisation = _apodisation(observed, pixels, options)
     if exclude is not None:
