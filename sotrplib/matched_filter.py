@@ -88,7 +88,7 @@ def filter_map(signal, ivar, pixels, beam_ell, noise, *, bands, pixel_window=Tru
     template : Template
         Shape A of a point source in rho / sqrt(kappa), by band.
     """
-    rho, kappa = np.zeros_like(signal), np.zeros_like(signal)
+    rho, kappa = (np.zeros(signal.shape, signal.dtype) for _ in range(2))
     templates, half = [], template_half(bands, beam_ell)
     for band, model in zip(bands, noise, strict=True):
         columns = _observed_columns(ivar[band.low : band.high])
