@@ -127,7 +127,7 @@ const drawSky = (sky) => {
     pen.strokeStyle = css("--muted");
     pen.strokeRect(LEFT, TOP, width, height);
   };
-  const redraw = () => { if (!waiting) { waiting = true; requestAnimationFrame(draw); } };
+  const redraw = () => { if (!waiting) { waiting = true; setTimeout(draw, 10); } };
   const zoomAt = (px, py, factor) => {
     const [x, dec] = toSky(px, py);
     view.zoom = Math.min(Math.max(view.zoom * factor, 1), 4000);
