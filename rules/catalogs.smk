@@ -73,7 +73,16 @@ rule export_catalogs:
     input:
         catalog="results/catalogs/catalog.h5",
     output:
-        EXPORTS,
+        [path for path in EXPORTS if path not in TABLES_SHOWN],
+        [
+            report(
+                path,
+                caption="captions/table.rst",
+                category="Catalogue",
+                labels={"table": Path(path).stem},
+            )
+            for path in TABLES_SHOWN
+        ],
     log:
         "results/logs/export_catalogs.log",
     benchmark:

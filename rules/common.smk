@@ -259,6 +259,7 @@ SKY_FILES = sky_files()
 CLAIMED = "results/services/claimed.txt"
 EXTERNAL_FILES = [entry["path"] for entry in config["confirm_candidates"]["external_catalogs"]]
 EXPORTS = exports(config["export_catalogs"]["formats"])
+TABLES_SHOWN = [path for path in EXPORTS if Path(path).name in ("candidates.csv", "maps.csv")]
 MAP_FIELDS = [f"results/exports/maps/{{map_id}}_{field}.fits" for field in config["export_map"]["fields"]]
 MAP_EXPORTS = [path.format(map_id=map_id) for map_id in MAPS for path in MAP_FIELDS]
 COADDED = [f"results/sifted/{map_id}.h5" for map_id in COADDS]

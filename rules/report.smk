@@ -12,7 +12,22 @@ rule report:
         lightcurves="results/lightcurves/lightcurves.h5",
         recovery=RECOVERY,
     output:
-        page=report("results/report.html", category="Results"),
+        page=report(
+            "results/report.html",
+            caption="captions/night.rst",
+            category="Night",
+            labels={"what": "the page"},
+        ),
+        sheets=[
+            report(
+                f"results/figures/{map_id}.png",
+                caption="captions/map.rst",
+                category="Maps",
+                subcategory=row["band"],
+                labels={name: str(row[name]) for name in ("array", "band", "map_id")},
+            )
+            for map_id, row in MAPS.items()
+        ],
     log:
         "results/logs/report.log",
     benchmark:
@@ -30,7 +45,12 @@ rule dump_config:
     input:
         catalog="results/catalogs/catalog.h5",
     output:
-        config="results/run_config.yaml",
+        config=report(
+            "results/run_config.yaml",
+            caption="captions/config.rst",
+            category="Provenance",
+            labels={"what": "configuration and commit"},
+        ),
     log:
         "results/logs/dump_config.log",
     benchmark:

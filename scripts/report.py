@@ -11,7 +11,8 @@ def main(job):
     frames["catalog"] = store.read_table(job.input.known, "catalog")
     files = list(zip(job.input.maps, job.input.pointing, job.input.forced, job.input.sifted, strict=True))
     more = {"recovery": job.input.recovery, "resources": report.read_benchmarks("results/benchmarks")}
-    report.write_page(job.output.page, frames, files, gap_s=job.params.observation_gap_s, **more)
+    more |= {"sheets": job.output.sheets, "gap_s": job.params.observation_gap_s}
+    report.write_page(job.output.page, frames, files, **more)
 
 
 with logs.capture(snakemake.log[0]):

@@ -159,11 +159,19 @@ def measure(scene, sections, seed):
     scene = dataclasses.replace(scene, pointing=dataclasses.replace(scene.pointing, **exact))
     options = sections["measure_recovery"]
     drawn = draw_injections(scene, options, seed)
-    parts, ratios = zip(*(recover(scene, rows, sections) for _, rows in drawn.groupby("realisation")), strict=True)
+    parts, ratios = zip(*_recover_all(scene, drawn, sections), strict=True)
     injections = tables.make("injections", pd.concat(parts))
     numbers = {"n_copies": len(parts), "n_per_copy": len(drawn) / len(parts), "flux_err_ratio": float(np.mean(ratios))}
     levels = summarize(injections, options["level_unit"], sections["find_sources"]["snr_min"])
     return Recovery(injections, levels, count_false_alarms(scene, sections), numbers)
+
+
+def _recover_all(scene, drawn, sections):
+    """:func:`recover` of every copy of the map, one after the other."""
+    copies = drawn.groupby("realisation")
+    for k, (_, rows) in enumerate(copies):
+        log.info("copy %d of %d", k + 1, len(copies))
+        yield recover(scene, rows, sections)
 
 
 def draw_injections(scene, options, seed):

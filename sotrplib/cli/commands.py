@@ -13,6 +13,7 @@ import click
 
 from sotrplib import __version__, configuration
 from sotrplib.cli import engine
+from sotrplib.cli.plotting import plot
 
 EXISTING = click.Path(exists=True, dir_okay=False)
 RESULTS = "results"
@@ -164,6 +165,9 @@ def convert_command(old, output, force):
     click.echo(convert.describe(result.notes))
     click.echo("\n".join(f"wrote {path}" for path in files))
     sys.exit(int(any(note.verdict == convert.REFUSED for note in result.notes)))
+
+
+main.add_command(plot)
 
 
 @main.command("demo-summary")

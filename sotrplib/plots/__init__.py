@@ -9,7 +9,8 @@ Bands differ in colour (Okabe and Ito's palette, which the colour-blind can tell
 
 from sotrplib.plots.curves import flux_comparison, light_curve, spectrum
 from sotrplib.plots.images import coverage_image, gradient, image, snr_image
-from sotrplib.plots.maps import beam_response, noise_spectra, pointing_residuals, snr_histogram
+from sotrplib.plots.maps import beam_response, noise_spectra, overview, pointing_residuals, snr_histogram
+from sotrplib.plots.paper import sky_image
 from sotrplib.plots.sky import CIRCLES, great_circle, sky, unwrap
 from sotrplib.plots.style import CLASS_STYLES, KINDS, SNR_MAX, THEME, band_style, save, to_svg
 from sotrplib.plots.trends import completeness, completeness_by_flux, pulls, purity, trend
@@ -31,11 +32,13 @@ __all__ = [
     "image",
     "light_curve",
     "noise_spectra",
+    "overview",
     "pointing_residuals",
     "pulls",
     "purity",
     "save",
     "sky",
+    "sky_image",
     "snr_histogram",
     "snr_image",
     "spectrum",

@@ -2,12 +2,15 @@
 
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
+from sotrplib.plots.images import DIVERGING
 from sotrplib.plots.style import (
     BLUE,
     INK,
     MUTED,
     RED,
+    SNR_MAX,
     STYLE,
     YELLOW,
     decades,
@@ -119,6 +122,37 @@ def pointing_residuals(before, after, used, *, axes=None):
         axes.set(xlim=(reach, -reach), ylim=(-reach, reach), xlabel="ΔRA cos Dec [arcsec]", ylabel="ΔDec [arcsec]")
         axes.set_aspect("equal")
         legend_above(axes)
+        return figure
+
+
+def overview(title, image, draw):
+    """An image of a map and its checks on one sheet.
+
+    Parameters
+    ----------
+    title : str
+    image : (array (ny, nx), array (ny, nx) bool, float), or None
+        SNR with the first row at the top, the masked pixels, and how much wider than high its pixels are; None for a
+        map that failed.
+    draw : list of function
+        Each draws into the axes that it is called with.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(11, 6.2), layout="constrained")
+        figure.suptitle(title, fontsize=10)
+        if image is None:
+            return figure
+        grid = figure.add_gridspec(2, 3)
+        axes = figure.add_subplot(grid[0, 0])
+        snr, masked, aspect = image
+        shown = axes.imshow(
+            np.where(masked, np.nan, snr), cmap=DIVERGING, vmin=-SNR_MAX, vmax=SNR_MAX, aspect=1 / aspect
+        )
+        axes.set_facecolor("#c8c8c8")
+        axes.set(xticks=[], yticks=[], xlabel="north up, east left")
+        figure.colorbar(shown, ax=axes, label="SNR", shrink=0.8)
+        for k, one in enumerate(draw, start=1):
+            one(figure.add_subplot(grid[divmod(k, 3)]))
         return figure
 
 

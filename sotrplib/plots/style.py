@@ -101,8 +101,8 @@ def to_svg(figure, name, label):
     return f'<svg role="img" aria-label="{escaped}" viewBox="0 0 {width} {height}">{text}'
 
 
-def save(figure, path):
-    """Write a figure for a paper or a talk, its kind by the ending of the name: pdf, png (300 dpi) or svg.
+def save(figure, path, *, dpi=300):
+    """Write a figure for a paper or a talk, its kind by the ending of the name: pdf, png or svg.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def save(figure, path):
         raise ValueError(f"{path}: kind of figure {kind!r}; expected a name that ends in {', '.join(KINDS)}")
     nothing = {"pdf": {"CreationDate": None, "Producer": None}, "svg": {"Date": None}, "png": {}}
     with matplotlib.rc_context({"svg.hashsalt": "sotrp", "pdf.fonttype": 42}):
-        figure.savefig(path, format=kind, dpi=300, facecolor="white", metadata=nothing[kind] | {"Creator": None})
+        figure.savefig(path, format=kind, dpi=dpi, facecolor="white", metadata=nothing[kind] | {"Creator": None})
 
 
 def new_figure(width, height, box):

@@ -4,6 +4,7 @@ Every map is read once; all of it comes from that one look.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class Look:
     good: np.ndarray
 
 
-def view_map(map_path, pointing_path, source_paths, targets, *, draw=True):
+def view_map(map_path, pointing_path, source_paths, targets, *, draw=True, sheet=None):
     """Look at one map.
 
     Parameters
@@ -60,6 +61,8 @@ def view_map(map_path, pointing_path, source_paths, targets, *, draw=True):
         Rows of ``measurements``; cutouts are made of those in this map.
     draw : bool, default True
         Whether to make images and figures.
+    sheet : path, optional
+        PNG to write with the image and the checks of the map on one sheet.
 
     Returns
     -------
@@ -68,6 +71,8 @@ def view_map(map_path, pointing_path, source_paths, targets, *, draw=True):
     """
     attrs = store.read_attrs(map_path)
     if attrs.get("status") == "failed":
+        if sheet:
+            _write_sheet(plots.overview(f"{attrs['map_id']} failed: {attrs['reason']}", None, []), sheet)
         return None
     look = take_look(map_path, pointing_path, source_paths)
     sky_map, map_id = look.sky_map, look.sky_map.info.map_id
@@ -76,6 +81,9 @@ def view_map(map_path, pointing_path, source_paths, targets, *, draw=True):
     wanted = targets[targets["map_id"] == map_id].to_dict("records")
     beam = checks.beam_profile(sky_map, look.residual, look.forced, look.model)
     numbers = _numbers(look, beam)
+    made = _checks(look, beam, numbers, map_path) if draw or sheet else []
+    if sheet:
+        _write_sheet(draw_overview(look, made, factor), sheet)
     return MapView(
         map_id=map_id,
         warnings=checks.judge_noise(look.residual[look.good]),
@@ -84,9 +92,14 @@ def view_map(map_path, pointing_path, source_paths, targets, *, draw=True):
         shape_arcmin=tuple(n * scale for n, scale in zip(look.snr.shape, scales, strict=True)),
         masked=_say_masked(sky_map) if draw else "",
         images=_images(look, factor, map_path) if draw else {},
-        figures=_figures(look, beam, numbers, map_path) if draw else [],
+        figures=_figures(made, map_id) if draw else [],
         stamps={row["source_id"]: stamps.cut(sky_map, row, look.model) for row in wanted},
     )
+
+
+def _write_sheet(figure, path):
+    with store.atomic_path(path) as temporary:
+        plots.save(figure, temporary, dpi=110)
 
 
 def take_look(map_path, pointing_path, source_paths):
@@ -143,38 +156,56 @@ def _with_scale(image_and_mask, largest):
     return image_and_mask[0], largest, image_and_mask[1]
 
 
-def _figures(look, beam, numbers, map_path):
-    """Figures of a map and what is said below each: list of dicts svg, caption."""
-    map_id, made = look.sky_map.info.map_id, []
-
-    def add(figure, name, label, caption):
-        made.append({"svg": plots.to_svg(figure, f"{name}-{map_id}", f"{label} of {map_id}"), "caption": caption})
-
-    values = look.snr[look.good], look.residual[look.good]
-    ends = _EDGES[0], np.nextafter(_EDGES[-1], 0)
-    counts = [np.histogram(np.clip(v, *ends), _EDGES)[0] for v in values]
-    expected = words.format_number(numbers["n_negative_expected"], 2)
-    negative = f"{numbers['n_negative']} peaks below −{checks.SEARCH_SNR:g}σ, of Gaussian noise {expected}"
-    add(plots.snr_histogram(_EDGES, *counts), "histogram", "Histogram of the SNR and the unit Gaussian", negative)
+def _checks(look, beam, numbers, map_path):
+    """Checks of a map: list of (name, what is shown, function that draws it, what is said below)."""
+    made = [_histogram(look, numbers)]
     if "noise_spectra" in store.list_contents(map_path):
         spectra = store.read_table(map_path, "noise_spectra")
         if len(spectra):
-            caption = (
-                f"noise of the map without its sources, and the filter's model; zones: {spectra['zone'].nunique()}"
-            )
-            add(plots.noise_spectra(spectra), "noise", "Power spectrum of the noise", caption)
+            caption = f"noise without sources, and the filter's model of it; zones: {spectra['zone'].nunique()}"
+            made.append(("noise", "Power spectrum of the noise", partial(plots.noise_spectra, spectra), caption))
     if beam:
         caption = f"{beam['n_sources']} bright sources are {beam['width']:.2f} times as wide as the filter expects"
-        add(plots.beam_response(beam), "beam", "Profile of bright sources", caption)
+        made.append(("beam", "Profile of bright sources", partial(plots.beam_response, beam), caption))
     if look.offsets[0].size:
-        add(plots.pointing_residuals(*look.offsets), "pointing", "Pointing residuals", _say_pointing(look))
+        draw = partial(plots.pointing_residuals, *look.offsets)
+        made.append(("pointing", "Pointing residuals", draw, _say_pointing(look)))
     fluxes = checks.sure_fluxes(look.forced)
     if len(fluxes):
         ratio, ratio_err, n = checks.flux_ratio(fluxes)
         caption = f"{len(fluxes)} sources; median ratio of the {n} above 10σ: {words.format_pair(ratio, ratio_err)}"
         columns = (fluxes[f"{name}_mjy"].to_numpy() for name in ("catalog_flux", "flux", "flux_err"))
-        add(plots.flux_comparison(*columns, look.sky_map.info.band), "flux", "Forced against catalogue flux", caption)
+        draw = partial(plots.flux_comparison, *columns, look.sky_map.info.band)
+        made.append(("flux", "Forced against catalogue flux", draw, caption))
     return made
+
+
+def _histogram(look, numbers):
+    values = look.snr[look.good], look.residual[look.good]
+    ends = _EDGES[0], np.nextafter(_EDGES[-1], 0)
+    counts = [np.histogram(np.clip(v, *ends), _EDGES)[0] for v in values]
+    expected = words.format_number(numbers["n_negative_expected"], 2)
+    caption = f"{numbers['n_negative']} peaks below −{checks.SEARCH_SNR:g}σ, of Gaussian noise {expected}"
+    draw = partial(plots.snr_histogram, _EDGES, *counts)
+    return "histogram", "Histogram of the SNR and the unit Gaussian", draw, caption
+
+
+def _figures(made, map_id):
+    """Checks for the page: list of dicts svg, caption."""
+    return [
+        {"svg": plots.to_svg(draw(), f"{name}-{map_id}", f"{label} of {map_id}"), "caption": caption}
+        for name, label, draw, caption in made
+    ]
+
+
+def draw_overview(look, made, factor):
+    """Image and checks of a map on one sheet."""
+    steps = (float(np.mean(s)) for s in geometry.pixel_scales(look.snr.shape, look.sky_map.wcs))
+    dy, dx = steps
+    image = (*map_image(look.snr, look.good, factor, look.sky_map.wcs), dx / dy)
+    verdict = checks.judge_noise(look.residual[look.good])
+    title = look.sky_map.info.map_id + (": not Gaussian: " + "; ".join(verdict) if verdict else "")
+    return plots.overview(title, image, [lambda axes, one=one: one(axes=axes) for _, _, one, _ in made])
 
 
 def _say_pointing(look):

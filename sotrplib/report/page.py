@@ -27,7 +27,7 @@ class MapFiles(NamedTuple):
     sifted: str
 
 
-def write_page(path, frames, files, *, recovery=(), resources=None, gap_s=7200.0):
+def write_page(path, frames, files, *, sheets=(), recovery=(), resources=None, gap_s=7200.0):
     """Write the page.
 
     Parameters
@@ -39,6 +39,8 @@ def write_page(path, frames, files, *, recovery=(), resources=None, gap_s=7200.0
         catalogue, ``lightcurves``, and ``catalog``, the known sources.
     files : sequence of MapFiles
         Of every map, failed ones too.
+    sheets : sequence of path, optional
+        PNG to write for each of ``files``: image and checks of the map.
     recovery : sequence of path
         Files of the rule ``measure_recovery``, of any of the maps.
     resources : list of dict, optional
@@ -46,7 +48,7 @@ def write_page(path, frames, files, *, recovery=(), resources=None, gap_s=7200.0
     gap_s : float
         Maps closer in time are one observation.
     """
-    text = render(assemble(frames, files, recovery=recovery, resources=resources, gap_s=gap_s))
+    text = render(assemble(frames, files, sheets=sheets, recovery=recovery, resources=resources, gap_s=gap_s))
     with store.atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -69,13 +71,13 @@ def render(content):
     return environment.get_template("page.html.j2").render(**content)
 
 
-def assemble(frames, files, *, recovery=(), resources=None, gap_s=7200.0):
+def assemble(frames, files, *, sheets=(), recovery=(), resources=None, gap_s=7200.0):
     """Everything the templates show, by the names they use; parameters as in :func:`write_page`."""
     files = [MapFiles(*paths) for paths in files]
     ranked = cards.rank_candidates(frames["candidates"])
     chosen, targets = cards.choose_targets(frames["measurements"], ranked)
     forced = read_forced(files, frames["maps"])
-    views = look_at_maps(files, chosen)
+    views = look_at_maps(files, chosen, sheets)
     curves = dict(list(targets.groupby("source_id")))
     carded = {
         row["candidate_id"]: cards.make_card(
@@ -104,13 +106,14 @@ def assemble(frames, files, *, recovery=(), resources=None, gap_s=7200.0):
     }
 
 
-def look_at_maps(files, targets):
+def look_at_maps(files, targets, sheets=()):
     """View of every map that did not fail, by map_id; figures of the first ``MAPS_MAX``."""
     views = {}
     for k, paths in enumerate(files):
         log.info("map %d of %d: %s", k + 1, len(files), Path(paths.map).stem)
         source_paths = paths.forced, paths.sifted
-        view = mapviews.view_map(paths.map, paths.pointing, source_paths, targets, draw=len(views) < MAPS_MAX)
+        options = {"draw": len(views) < MAPS_MAX, "sheet": sheets[k] if sheets else None}
+        view = mapviews.view_map(paths.map, paths.pointing, source_paths, targets, **options)
         if view:
             views[view.map_id] = view
     return views
