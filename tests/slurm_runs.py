@@ -91,7 +91,12 @@ def start(folder, *arguments, command=(sys.executable, "-m", "snakemake"), confi
         return subprocess.Popen(
             [*command, *arguments, "--configfile", config],
             cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            preexec_fn=_hear_interrupts,
         )  # fmt: skip
+
+
+def _hear_interrupts():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell starts in the background
 
 
 def start_on_slurm(folder, *arguments):
@@ -154,7 +159,10 @@ def kill_in_write(folder, rule, map_id, output):
 
 
 def differences(folder, other):
-    """Names of the results in which two folders differ by a byte, or that only one of them has."""
+    """Names of the results in which two folders differ by a byte, or that only one of them has.
+
+    The page is left out: it tells what the jobs took.
+    """
     found = [{path.relative_to(run): path for path in _results(run)} for run in (folder, other)]
     names = sorted(found[0].keys() | found[1].keys())
     both = found[0].keys() & found[1].keys()
@@ -164,9 +172,9 @@ def differences(folder, other):
 
 
 def _results(folder):
-    kept = ("logs", "benchmarks")
+    differing = ("logs", "benchmarks", "report.html")
     files = [path for path in (folder / "results").rglob("*") if path.is_file()]
-    return [path for path in files if path.relative_to(folder).parts[1] not in kept and path.name[0] != "."]
+    return [path for path in files if path.relative_to(folder).parts[1] not in differing and path.name[0] != "."]
 
 
 def maps_table(folder):
