@@ -90,7 +90,8 @@ def test_map_without_enough_memory_is_recorded(cluster, run, local):
     made = kept.stat().st_mtime_ns
     assert slurm_runs.finish(slurm_runs.start_on_slurm(run)) == 0, slurm_runs.said(run)
     assert kept.stat().st_mtime_ns == made
-    assert slurm_runs.differences(local, run) == []
+    changed = [name for name in slurm_runs.differences(local, run) if not name.startswith("results/alerts/")]
+    assert changed == []  # an alert is said once, as things stood when the night was first finished
 
 
 def test_job_over_its_time_limit(cluster, run, local):
