@@ -274,7 +274,7 @@ def test_option_of_a_merge_runs_the_merges(run):
         ("sifting", ("sift_candidates",), MERGES),
         ("association", (), MERGES),
         ("exports", (), {"export_catalogs", "report", "check_maps"}),
-        ("lightcurves", (), {"build_lightcurves", "check_maps"}),
+        ("lightcurves", (), {"build_lightcurves", "report", "check_maps"}),
         ("cli", (), set()),
     ],
 )
