@@ -20,12 +20,16 @@ def costs(tmp_path_factory):
 
 
 def test_a_map_costs_its_own_jobs(costs):
-    """Nothing runs when all is made, one map more runs its own jobs and the merges, and the floor has as many a map."""
+    """Nothing runs when all is made, one map more runs its own jobs and the merges, and the floor has as many a map.
+
+    Ours has a few jobs more: the joint search of each observation.
+    """
     per_map = len(dag.PER_MAP)
     for name in ("same files", "ours"):
         missing, done, added = (costs[state][name].n_jobs for state in dag.STATES)
         assert done == 0
-        assert missing - added == per_map * (N_MAPS - 1) + 1  # and the catalogue of known sources
+        joint = missing - added - per_map * (N_MAPS - 1) - 1  # 1: the catalogue of known sources
+        assert 0 <= joint <= (N_MAPS // 4 if name == "ours" else 0)
         assert added >= per_map + len(dag.MERGES)
 
 
