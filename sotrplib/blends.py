@@ -16,6 +16,9 @@ MERGE_OVERLAP = 0.98  # sources that overlap more than this (0.15 FWHM) cannot b
 _WING = 0.02  # significance at another source above which a wing is taken off
 _BRIGHT = 20.0  # significance above which wings are followed to the end of the template
 _FAR = 0.1  # of the blend limit: wings of any source are followed to here
+_CROWD = (
+    10  # sources in a group above which no wing is dropped: many small ones add up, and s hides what they come from
+)
 _EIGENVALUE_MIN = 1e-3
 _DENSE_MAX = 300
 _NEAR = 0.01  # overlap of the neighbours that variances in larger groups are made from
@@ -99,17 +102,38 @@ def _solve(y, x, s, template, options):
 
 
 def _overlaps(y, x, s, template, limit):
-    """Pairs i, j of sources and A between them, where it is above the limit or adds more than ``_WING``."""
-    pairs = [positions.close_pairs(y, x, positions.reach_pix(template, _FAR * limit))]
-    bright = np.flatnonzero(np.abs(s) > _BRIGHT)
-    if bright.size:
-        pairs.append(_pairs_with(y, x, bright, np.sqrt(2) * (templates.half_size(template) + 1)))
-    codes = np.unique(np.concatenate([part.min(axis=1) * len(s) + part.max(axis=1) for part in pairs]))
-    i, j = np.divmod(codes, len(s))
-    overlap = templates.evaluate_pixels(template, y[j] - y[i], x[j] - x[i], (y[i] + y[j]) / 2)
+    """Pairs i, j of sources and A between them, where it is above the limit or adds more than ``_WING``.
+
+    All pairs of sources in crowds: there a source of 20 sigma can stand where s = 0, in the wings of the others.
+    """
+    near = positions.close_pairs(y, x, positions.reach_pix(template, _FAR * limit))
+    crowded = _in_crowds(near, _overlap(y, x, near, template), limit, len(s))
+    followed = np.flatnonzero((np.abs(s) > _BRIGHT) | crowded)
+    pairs = near
+    if followed.size:
+        far = _pairs_with(y, x, followed, np.sqrt(2) * (templates.half_size(template) + 1))
+        codes = np.unique(np.concatenate([part.min(axis=1) * len(s) + part.max(axis=1) for part in (near, far)]))
+        pairs = np.stack(np.divmod(codes, len(s)), 1)
+    i, j = pairs.T
+    overlap = _overlap(y, x, pairs, template)
     strongest = np.maximum(np.abs(s[i]), np.abs(s[j]))
-    keep = (np.abs(overlap) > limit) | (np.abs(overlap) * strongest > _WING)
+    keep = (np.abs(overlap) > limit) | (np.abs(overlap) * strongest > _WING) | crowded[i] | crowded[j]
     return i[keep], j[keep], overlap[keep]
+
+
+def _overlap(y, x, pairs, template):
+    """A between the sources of pairs (n_pairs, 2)."""
+    i, j = pairs.T
+    return templates.evaluate_pixels(template, y[j] - y[i], x[j] - x[i], (y[i] + y[j]) / 2)
+
+
+def _in_crowds(pairs, overlap, limit, n):
+    """Whether each of n sources is in a group of more than ``_CROWD``, array (n,) bool."""
+    from scipy.sparse import coo_array
+
+    i, j = pairs[np.abs(overlap) > limit].T
+    labels = _components(coo_array((np.ones(len(i)), (i, j)), shape=(n, n)), limit)
+    return (np.bincount(labels) > _CROWD)[labels]
 
 
 def _pairs_with(y, x, chosen, radius_pix):

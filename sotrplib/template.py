@@ -155,13 +155,13 @@ def pixel_width_arcmin(template, row):
     return widths[low] + (row - middles[low]) * (np.diff(widths) / np.diff(middles))[low]
 
 
-def _stretch(template, row, *, filtered=True):
-    """Factor on offsets along x, in pixels, at which the template of the band holds for a source of this row.
+def _stretch(template, row, band, *, filtered=True):
+    """Factor on offsets along x, in pixels, at which the template of a band holds for a source of this row.
 
     The filter has the beam of the band's middle row and the source that of its own row, whose pixels have
     another width. The response is as wide as the two beams together: exact for Gaussian beams and white noise.
     """
-    ratio = np.asarray(template.step_arcmin)[band_of(template, row), 1] / pixel_width_arcmin(template, row)
+    ratio = np.asarray(template.step_arcmin)[band, 1] / pixel_width_arcmin(template, row)
     return np.sqrt(2 / (1 + ratio**2)) if filtered else 1 / ratio
 
 
@@ -208,8 +208,9 @@ def evaluate_pixels(template, dy, dx, row, *, orders=(0, 0)):
     -------
     array
     """
-    dx = np.asarray(dx, float) * _stretch(template, row)
-    dy, dx, bands = np.broadcast_arrays(np.asarray(dy, float), dx, band_of(template, row))
+    bands = band_of(template, row)
+    dx = np.asarray(dx, float) * _stretch(template, row, bands)
+    dy, dx, bands = np.broadcast_arrays(np.asarray(dy, float), dx, bands)
     result = np.empty(dy.size)
     for band, index in _by_band(bands.ravel()):
         left = look_up(_factor(template, band, 0, orders[0]), dy.ravel()[index])
@@ -244,16 +245,38 @@ def patches(template, fy, fx, row, half, *, filtered=True):
     Returns
     -------
     array (n, 2 half + 1, 2 half + 1)
-        A at every pixel of each patch.
+        A at every pixel of each patch; in a filtered map, as the band of that pixel has it.
     """
+    fy, fx, row = np.broadcast_arrays(fy, fx, row)
     axis = np.arange(-half, half + 1)
     result = np.empty((len(fy), len(axis), len(axis)))
-    stretch = np.broadcast_to(_stretch(template, row, filtered=filtered), np.shape(fy))
     for band, index in _by_band(band_of(template, row)):
-        left = look_up(_factor(template, band, 0, 0), axis - fy[index][:, None])
-        right = look_up(_factor(template, band, 1, 0), (axis - fx[index][:, None]) * stretch[index][:, None])
-        result[index] = left @ right.transpose(0, 2, 1)
+        result[index] = _patches_of_band(template, band, (fy[index], fx[index], row[index]), axis, filtered)
+    if filtered and len(template.values) > 1:
+        _mend_foreign_rows(template, result, (fy, fx, row), axis)
     return result
+
+
+def _patches_of_band(template, band, places, axis, filtered):
+    """Patches of A as one band has it; ``places`` are fy, fx, row of :func:`patches`."""
+    fy, fx, row = places
+    stretch = np.broadcast_to(_stretch(template, row, band, filtered=filtered), fy.shape)
+    left = look_up(_factor(template, band, 0, 0), axis - fy[:, None])
+    right = look_up(_factor(template, band, 1, 0), (axis - fx[:, None]) * stretch[:, None])
+    return left @ right.transpose(0, 2, 1)
+
+
+def _mend_foreign_rows(template, result, places, axis):
+    """Make anew those rows of patches that lie in another band than their source."""
+    fy, fx, row = places
+    ends = [band_of(template, row - fy + end) for end in (axis[0], axis[-1])]
+    straddling = np.flatnonzero(ends[0] != ends[1])
+    home, bands = band_of(template, row[straddling]), band_of(template, (row - fy)[straddling, None] + axis)
+    for band in np.unique(bands):
+        chosen = (bands == band) & (home != band)[:, None]
+        index = straddling[chosen.any(axis=1)]
+        part = _patches_of_band(template, band, (fy[index], fx[index], row[index]), axis, True)
+        result[index] = np.where(chosen[chosen.any(axis=1)][:, :, None], part, result[index])
 
 
 def half_size(template):

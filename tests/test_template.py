@@ -34,6 +34,17 @@ def test_patches_of_a_filtered_source_are_exact(spectrum, rng):
         np.testing.assert_allclose(model, truth[226:287, 226:287], atol=1e-4)
 
 
+def test_patches_have_the_shape_of_the_band_of_each_pixel():
+    """A source beside the border of two bands is painted in each of them as that band sees it."""
+    narrow, wide = (templates.gaussian_template(fwhm, 0.5, radius_fwhm=30 / fwhm) for fwhm in (1.5, 3.0))
+    both = templates.Template(np.concatenate([narrow.values, wide.values]), [0, 100, 200], np.full((2, 2), 0.5))
+    model = templates.patches(both, np.array([0.3]), np.array([-0.2]), np.array([97.3]), 8)[0]
+    first, second = (
+        templates.patches(t, np.array([0.3]), np.array([-0.2]), np.array([97.3]), 8)[0] for t in (narrow, wide)
+    )
+    np.testing.assert_allclose(model, np.concatenate([first[:11], second[11:]]), atol=1e-6)
+
+
 def test_evaluate_is_zero_beyond_the_support():
     """Far from the source the template is exactly 0, without an error."""
     template = templates.gaussian_template(2, 0.5)
