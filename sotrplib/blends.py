@@ -56,7 +56,7 @@ def solve_blends(y, x, rho, kappa, template, *, blend_limit=0.01, shares=None):
     y, x : array (n,)
         Positions in pixels.
     rho, kappa : array (n,)
-        Read at the positions, rho = s sqrt(kappa) (see :func:`template.read_at`). NaN where there are no data.
+        Read at the positions, rho = s sqrt(kappa) (see :func:`reading.read_at`). NaN where there are no data.
     template : template.Template
     blend_limit : float, default 0.01
         Sources whose templates overlap by more than this are solved together.

@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 
-from sotrplib import geometry, masks, peaks, pointing, positions, shapes, tables
+from sotrplib import geometry, masks, peaks, pointing, positions, reading, shapes, tables
 from sotrplib import template as templates
 
 
@@ -147,7 +147,7 @@ def _table(field, found, columns, pointing_model):
     columns = columns | _sky_positions(found.peaks, skymap.wcs, pointing_model)
     columns["snr_peak"] = found.peaks.s_max / found.height_err
     columns["snr"] = np.sqrt(np.maximum(columns["snr_peak"] ** 2 - 2, 0))
-    columns["flux_err_mjy"] = found.height_err / np.sqrt(templates.read_kappa(skymap.kappa, *place))
+    columns["flux_err_mjy"] = found.height_err / np.sqrt(reading.read_kappa(skymap.kappa, *place))
     columns["flux_mjy"] = columns["snr"] * columns["flux_err_mjy"]
     columns["time_unix_s"] = _times(skymap, *place)
     columns["flags"] = _flags(field, found, columns, pointing_model)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sotrplib import positions
+from sotrplib import positions, reading
 from sotrplib import template as templates
 from sotrplib.positions import Refined
 
@@ -94,7 +94,7 @@ def _fit(s_image, peaks, pairs, template, max_shift_pix):
     values[0] = peaks.s_max
     for _ in range(_N_STEPS):
         pairs = _update_overlaps(pairs, position, active, template)
-        values[:, active] = templates.sample(s_image, *position[:, active], template, 2)
+        values[:, active] = reading.sample(s_image, *position[:, active], template, 2)
         height = solve_heights(values[0], pairs)
         alone = values[1:, active] - _light_of_others(position, height, pairs, active, template)
         step = positions.newton_step(np.concatenate([height[None, active], alone]), curvature[active])
@@ -104,7 +104,7 @@ def _fit(s_image, peaks, pairs, template, max_shift_pix):
         active = _with_neighbours(active[~converged[active]], pairs, len(converged))
         if not active.size:
             break
-    values[0] = templates.sample(s_image, *position, template)
+    values[0] = reading.sample(s_image, *position, template)
     height = solve_heights(values[0], _update_overlaps(pairs, position, np.arange(len(height)), template))
     return Refined(*position, height, *positions.position_covariance(curvature, height), converged)
 
@@ -127,7 +127,7 @@ def separate_heights(s_image, peaks, template):
         Sources that another adds more than 0.5 to, and those others.
     """
     pairs = overlapping_pairs(*peaks[:3], template, limit=_STRONG, contribution=_WING_SIGMA)
-    height = solve_heights(templates.sample(s_image, peaks.y, peaks.x, template), pairs)
+    height = solve_heights(reading.sample(s_image, peaks.y, peaks.x, template), pairs)
     curvature = positions.pixel_curvature(template, peaks.y)
     result = Refined(*peaks[:2], height, *positions.position_covariance(curvature, height), peaks.converged)
     height_err, blended = np.ones(len(height)), np.zeros(len(height), bool)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from sotrplib import geometry, masks, positions, shapes, stamps, tables
+from sotrplib import geometry, masks, positions, reading, shapes, stamps, tables
 from sotrplib import pointing as pointings
 from sotrplib import template as templates
 from sotrplib.blends import solve_blends
@@ -56,7 +56,7 @@ def measure(rho, kappa, y, x, template, *, blend_limit=0.01):
     n_blend : array (n,) int
         Sources solved together, the source itself included.
     """
-    s, depth = templates.read_at(rho, kappa, y, x, template)
+    s, depth = reading.read_at(rho, kappa, y, x, template)
     return solve_blends(y, x, s * np.sqrt(depth), depth, template, blend_limit=blend_limit)[:3]
 
 
@@ -118,16 +118,16 @@ def read_between(skymap, y, x, interpolation="template"):
     y, x : array (n,)
         Positions in pixels.
     interpolation : {"template", "spline", "nearest"}
-        As :func:`template.read_at`; a cubic spline through s = rho / sqrt(kappa), 0 where unobserved; or the nearest
+        As :func:`reading.read_at`; a cubic spline through s = rho / sqrt(kappa), 0 where unobserved; or the nearest
         pixel, which loses 1.7 % (f090) to 3.2 % (f150) of a flux with pixels of 0.5 arcmin.
 
     Returns
     -------
     s, kappa : array (n,)
-        As of :func:`template.read_at`; NaN where the nearest pixel is unobserved or off the map.
+        As of :func:`reading.read_at`; NaN where the nearest pixel is unobserved or off the map.
     """
     if interpolation == "template":
-        return templates.read_at(skymap.rho, skymap.kappa, y, x, skymap.template)
+        return reading.read_at(skymap.rho, skymap.kappa, y, x, skymap.template)
     place = np.stack([y, x])
     on_map = geometry.inside(skymap.rho.shape, y, x)
     row, column = np.rint(np.where(on_map, place, 0)).astype(int)
@@ -139,7 +139,7 @@ def read_between(skymap, y, x, interpolation="template"):
         return np.where(observed, s, np.nan), np.where(observed, nearest, np.nan)
     image = np.divide(skymap.rho, np.sqrt(skymap.kappa), out=np.zeros(skymap.rho.shape, "f4"), where=skymap.kappa > 0)
     s = ndimage.map_coordinates(image, np.where(on_map, place, 0), output=float, order=3, mode="mirror")
-    return np.where(observed, s, np.nan), templates.read_kappa(skymap.kappa, y, x)
+    return np.where(observed, s, np.nan), reading.read_kappa(skymap.kappa, y, x)
 
 
 def expected_positions(skymap, ra_deg, dec_deg, pointing=None):

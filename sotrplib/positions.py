@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sotrplib import geometry
+from sotrplib import geometry, reading
 from sotrplib import template as templates
 
 _BLOCK_ROWS = 128  # few enough to stay in the cache
@@ -104,7 +104,7 @@ def refine(s_image, y, x, template, *, max_shift_pix=2.0, n_iter=12):
     start = np.stack([np.asarray(y, float), np.asarray(x, float)])
     curvature = pixel_curvature(template, start[0])
     position = within(start + _pixel_vertex(s_image, *start), start, max_shift_pix)
-    values = np.array(templates.sample(s_image, *position, template, 2))
+    values = np.array(reading.sample(s_image, *position, template, 2))
     converged, damping = np.zeros(start.shape[1], bool), np.ones(start.shape[1])
     active = np.flatnonzero(np.isfinite(values[0]))
     for _ in range(n_iter):
@@ -118,7 +118,7 @@ def refine(s_image, y, x, template, *, max_shift_pix=2.0, n_iter=12):
         if not active.size:
             break
         trial = within(position[:, active] + step * damping[active], start[:, active], max_shift_pix)
-        risen = np.array(templates.sample(s_image, *trial, template, 2))
+        risen = np.array(reading.sample(s_image, *trial, template, 2))
         better = risen[0] > values[0, active] * (1 - _ROUNDING)
         position[:, active[better]], values[:, active[better]] = trial[:, better], risen[:, better]
         damping[active] = np.where(better, 1, damping[active] / 4)

@@ -24,6 +24,7 @@ from sotrplib import (
     photometry,
     positions,
     preprocessing,
+    reading,
     revisits,
     skies,
     subtraction,
@@ -195,7 +196,7 @@ def draw_injections(scene, options, seed):
     ra, dec = np.concatenate(copies, axis=1)
     level = np.resize(np.asarray(options["levels"], float), len(ra))
     place = photometry.expected_positions(sky_map, ra, dec, scene.pointing)
-    error = templates.read_at(sky_map.rho, sky_map.kappa, place.y, place.x, sky_map.template)[1] ** -0.5
+    error = reading.read_at(sky_map.rho, sky_map.kappa, place.y, place.x, sky_map.template)[1] ** -0.5
     flux = level * (error if options["level_unit"] == "snr" else 1)
     realisation = np.repeat(np.arange(len(copies)), [len(copy[0]) for copy in copies])
     columns = {"injection_id": np.arange(len(ra)), "realisation": realisation, "level": level}

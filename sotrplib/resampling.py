@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sotrplib import geometry
+from sotrplib import geometry, reading
 from sotrplib import template as templates
 
 ALIGNED_PIX = 2e-3  # positions this close to those of whole pixels, or of other pixels of the row, count as equal
@@ -172,11 +172,11 @@ def _by_rows(sky_map, usable, y, x, n_columns):
     whole = near & _take_columns(_take_rows(_complete(sky_map.kappa > 0), start, False), aside, n_columns, False)
     depth = np.sqrt(np.maximum(sky_map.kappa, 0))
     s = np.divide(sky_map.rho, depth, out=np.zeros_like(depth), where=depth > 0)
-    weights = [templates.tap_weights(sky_map.template, y, position, axis) for axis, position in enumerate((y, x))]
+    weights = [reading.tap_weights(sky_map.template, y, position, axis) for axis, position in enumerate((y, x))]
     s = _interpolate(s, (start, aside), weights, n_columns)
     linear = [np.stack([1 - p % 1, p % 1], 1) for p in (y, x)]
     depth = _interpolate(depth, (start, aside), linear, n_columns)
-    response = np.sqrt(templates.response(sky_map.template, y, x)).astype("f4")[:, None]
+    response = np.sqrt(reading.response(sky_map.template, y, x)).astype("f4")[:, None]
     depth = np.where(whole, depth * response, np.float32(0))
     return np.where(whole, s / response, 0).astype("f4") * depth, depth**2, time, mask
 
@@ -230,7 +230,7 @@ def _by_pixels(sky_map, usable, locate, rows, columns):
         here = tuple(np.rint(np.where(on_map, p, 0)).astype(int) for p in (y, x))
         low = tuple(np.clip(np.floor(np.where(on_map, p, 0)).astype(int), 0, None) for p in (y, x))
         good = on_map & usable[here] & complete[low]
-        s, found = templates.read_at(sky_map.rho, sky_map.kappa, y[good], x[good], sky_map.template)
+        s, found = reading.read_at(sky_map.rho, sky_map.kappa, y[good], x[good], sky_map.template)
         kappa[part][good], rho[part][good] = found, s * np.sqrt(found)
         mask[part] = np.where(on_map, sky_map.mask[here], 0)
         if time is not None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from sotrplib import positions, stamps
+from sotrplib import positions, reading, stamps
 from sotrplib import template as templates
 
 RADIUS_FWHM = 1.5
@@ -230,7 +230,7 @@ def _curvature_shape(image, peaks, template, subtracted):
     """Width ratio and elongation from the second derivatives at the peak; NaN where they cannot be read."""
     y, x, height = peaks[:3]
     reference = positions.pixel_curvature(template, y)
-    yy, yx, xx = templates.sample(image, y, x, template, 2)[3:]
+    yy, yx, xx = reading.sample(image, y, x, template, 2)[3:]
     matrix = -np.stack([yy, yx, yx, xx], -1).reshape(-1, 2, 2) / np.maximum(height, 1e-3)[:, None, None]
     matrix = matrix + np.where(subtracted[:, None, None], reference, 0)
     known = np.isfinite(matrix).all(axis=(1, 2))

@@ -8,8 +8,7 @@ add up to one flux, and so do the stamps. The flux of a position where there is 
 import numpy as np
 import pandas as pd
 
-from sotrplib import crossmatch, geometry, maps, photometry, pointing, revisits, store, tables, variability
-from sotrplib import template as templates
+from sotrplib import crossmatch, geometry, maps, photometry, pointing, reading, revisits, store, tables, variability
 
 EVERY = "(all)"  # name of the stack of all positions
 _REQUIRED = ["name", "ra_deg", "dec_deg"]
@@ -182,7 +181,7 @@ def _add_stamps(stamps, files, band, positions, index, options):
         ra, dec = (part[name].to_numpy()[:, None, None] for name in ("ra_deg", "dec_deg"))
         place = geometry.offset_position(ra, dec, -offset, offset[:, None])
         where = photometry.expected_positions(clean, *(values.ravel() for values in place), model)
-        s, kappa = templates.read_at(clean.rho, clean.kappa, where.y, where.x, clean.template)
+        s, kappa = reading.read_at(clean.rho, clean.kappa, where.y, where.x, clean.template)
         shape = (len(part), len(offset), len(offset))
         kappa = np.nan_to_num(kappa)
         rho = np.nan_to_num(s) * np.sqrt(kappa)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from sotrplib import reading
 from sotrplib import template as templates
 
 _BLOCK_PIXELS = 1 << 21
@@ -91,9 +92,9 @@ def model_rho(shape, y, x, flux, kappa, template, *, tolerance=0.01):
 
     Notes
     -----
-    kappa_i is that of :func:`template.read_at`. A source that is not on an observed pixel is left out.
+    kappa_i is that of :func:`reading.read_at`. A source that is not on an observed pixel is left out.
     """
-    depth = np.sqrt(templates.read_kappa(kappa, y, x))
+    depth = np.sqrt(reading.read_kappa(kappa, y, x))
     model = paint(shape, y, x, np.asarray(flux, float) * depth, template, tolerance=tolerance)
     for start in range(0, len(model), _BLOCK_ROWS):
         rows = slice(start, start + _BLOCK_ROWS)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from filtered_skies import filtered_noise, filtered_sources, make_template
 
-from sotrplib import blends
+from sotrplib import blends, reading
 from sotrplib import template as templates
 
 F090 = {"fwhm_arcmin": 2.05, "knee": 0.14}
@@ -29,7 +29,7 @@ def solve(y, x, snr, template, rng=None, spectrum=F090, **options):
     s = filtered_sources(SHAPE, y, x, np.asarray(snr, float), **spectrum)
     if rng is not None:
         s = s + filtered_noise(SHAPE, rng, **spectrum)
-    read = templates.sample(s, y, x, template)
+    read = reading.sample(s, y, x, template)
     result = blends.solve_blends(y, x, read * np.sqrt(KAPPA), np.full(len(y), KAPPA), template, **options)
     return result, (result.flux - np.asarray(snr) * ERROR) / result.flux_err
 

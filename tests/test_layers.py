@@ -32,6 +32,7 @@ FLOORS = [
         "inpainting",
         "autocorrelation",
         "template",
+        "reading",
         "noise",
         "flatfield",
         "skies",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from members import cut, make_map
 
-from sotrplib import geometry, maps, resampling, subtraction
+from sotrplib import geometry, maps, reading, resampling, subtraction
 from sotrplib import template as templates
 from sotrplib.resampling import Grid
 
@@ -36,7 +36,7 @@ def sources_on(sky_map, flux_mjy):
 def read(sky_map, ra, dec):
     """s over the root of kappa, the flux of a source alone, and kappa at sky positions."""
     y, x = geometry.sky2pix(sky_map.wcs, ra, dec, sky_map.rho.shape)
-    s, kappa = templates.read_at(sky_map.rho, sky_map.kappa, y, x, sky_map.template)
+    s, kappa = reading.read_at(sky_map.rho, sky_map.kappa, y, x, sky_map.template)
     return s / np.sqrt(kappa), kappa
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from filtered_skies import filtered_sources, make_template
 
-from sotrplib import subtraction
+from sotrplib import reading, subtraction
 from sotrplib import template as templates
 
 F090 = {"fwhm_arcmin": 2.05, "knee": 0.14}
@@ -63,7 +63,7 @@ def test_model_rho_follows_the_depth(template):
     kappa[100:110, 100:110] = 0
     y, x, flux = np.array([60.3, 112.4, 200.7]), np.array([70.8, 104.6, 150.2]), np.array([100.0, 300.0, -50.0])
     rho = subtraction.model_rho(SHAPE, y, x, flux, kappa, template)
-    s, depth = templates.read_at(rho, kappa, y, x, template)
+    s, depth = reading.read_at(rho, kappa, y, x, template)
     np.testing.assert_allclose(s / np.sqrt(depth), flux, rtol=2e-3)
     assert not rho[kappa == 0].any()
 
