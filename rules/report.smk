@@ -36,6 +36,7 @@ rule report:
         "../envs/sotrp.yaml"
     params:
         observation_gap_s=config["confirm_candidates"]["observation_gap_s"],
+        reference={key: config["catalog"][key] for key in ("freq_ghz", "spectral_index")},
         code=code("report"),
     script:
         "../scripts/report.py"

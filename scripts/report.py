@@ -2,7 +2,7 @@
 
 from sotrplib import logs, report, store
 
-TABLES = ("maps", "candidates", "sources", "source_bands", "measurements")
+TABLES = ("maps", "candidates", "counterparts", "sources", "source_bands", "measurements")
 
 
 def main(job):
@@ -11,7 +11,7 @@ def main(job):
     frames["catalog"] = store.read_table(job.input.known, "catalog")
     files = list(zip(job.input.maps, job.input.pointing, job.input.forced, job.input.sifted, strict=True))
     more = {"recovery": job.input.recovery, "resources": report.read_benchmarks("results/benchmarks")}
-    more |= {"sheets": job.output.sheets, "gap_s": job.params.observation_gap_s}
+    more |= {"sheets": job.output.sheets, "gap_s": job.params.observation_gap_s, "reference": job.params.reference}
     report.write_page(job.output.page, frames, files, **more)
 
 

@@ -150,7 +150,8 @@ def write_night(folder, rng, rows, candidates=None, flux_mjy=(150.0, 8.0)):
     sources, bands = catalogs.merge_sources(measurements, candidates, MERGE, 90.0)
     frames = {"maps": catalogs.make_maps(rows), "candidates": candidates, "sources": sources, "source_bands": bands}
     curves, _ = lightcurves.build(measurements, {"detect_snr": 3.0, "limit_confidence": 0.95})
-    return frames | {"measurements": measurements, "lightcurves": curves, "catalog": known_sources()}, files
+    frames |= {"measurements": measurements, "lightcurves": curves, "catalog": known_sources()}
+    return frames | {"counterparts": tables.empty("counterparts")}, files
 
 
 TWO_MAPS = [map_row("i1", NIGHT), map_row("i3", NIGHT + 600)]

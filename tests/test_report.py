@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import zlib
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import nights
@@ -11,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sotrplib import geometry, report, tables, variability
+from sotrplib import geometry, maps, report, tables, variability
 from sotrplib.report import candidates as cards
-from sotrplib.report import packs, page, words
+from sotrplib.report import checks, fluxes, packs, page, words
 
 
 class Page(HTMLParser):
@@ -207,8 +208,62 @@ def test_neighbours_are_in_the_cutout():
 def test_flux_ratio_is_measured(night):
     """Fluxes 2 % above the catalogue give a ratio of 1.02."""
     frames, files = night[0]
-    (found,) = page.compare_fluxes(page.read_forced([page.MapFiles(*paths) for paths in files], frames["maps"]))
+    forced = page.read_forced([page.MapFiles(*paths) for paths in files], frames["maps"])
+    (found,) = fluxes.compare_fluxes(forced, frames, page.REFERENCE)
     assert found["n"] == 6 and found["ratio"] == pytest.approx(1.02, abs=1e-6)
+    assert found["told"] == "catalogue fluxes hold at this frequency: the ratio is the calibration"
+
+
+def test_ratio_of_other_bands_tells_of_spectra():
+    """Sources of index -0.4 brought from 90 to 150 GHz with -0.7 are said to need indices higher by 0.3."""
+    ratio = (150 / 90) ** 0.3
+    told = fluxes.explain_ratio(ratio, 0.01 * ratio, 150.0, page.REFERENCE)
+    assert told.startswith("catalogue fluxes hold at 90 GHz and were brought to 150 GHz with the index −0.7")
+    assert told.endswith("indices higher by 0.300 ± 0.020 make the ratio 1")
+
+
+def test_ratio_is_of_sources_chosen_by_their_catalogue_flux(rng):
+    """The ratio of sources near 10 sigma is 1, as it would not be of those measured above 10 sigma."""
+    true = np.full(4000, 105.0)
+    flux = true + rng.normal(0, 10, true.size)
+    rows = pd.DataFrame({"catalog_flux_mjy": true, "flux_mjy": flux, "flux_err_mjy": 10.0})
+    ratio, ratio_err, n = checks.flux_ratio(rows)
+    assert n == len(true) and abs(ratio - 1) < 4 * ratio_err and ratio_err < 0.003
+    assert np.median(flux[flux > 100] / 105) > 1 + 10 * ratio_err
+
+
+@pytest.mark.parametrize("found_by", cards.FOUND_BY)
+def test_card_says_what_found_it_and_its_counterparts(tmp_path, rng, found_by):
+    """The search that found a candidate and all its counterparts stand on its card in words."""
+    night, files = nights.write_night(tmp_path, rng, nights.TWO_MAPS, nights.candidate_table(found_by=found_by))
+    columns = {"candidate_id": nights.CANDIDATE, "external_name": ["A & B", "C"], "external_catalog": "stars"}
+    columns |= {"external_type": ["star", ""], "external_sep_arcsec": [3.2, 8.0], "external_p_chance": [1e-3, 0.2]}
+    night["counterparts"] = tables.make("counterparts", columns | {"external_score": [0.9, 0.1]})
+    text = write_page(tmp_path, night, files)
+    check_whole(text)
+    assert f"<dt>found</dt><dd>{cards.FOUND_BY[found_by]}</dd>" in text
+    assert "A &amp; B (stars, star), 3.2″ away" in text and "C (stars), 8″ away" in text
+
+
+def test_of_many_maps_the_newest_and_the_worst_have_figures(tmp_path, rng, monkeypatch):
+    """The rest have a small image that leads to their sheet; every map of the table leads to one of these."""
+    monkeypatch.setattr(page, "MAPS_MAX", 1)
+    monkeypatch.setattr(page, "THUMBNAILS_MAX", 1)
+    rows = [nights.map_row("i1", nights.NIGHT + 86400 * k) for k in range(4)]
+    frames, files = nights.write_night(tmp_path, rng, rows)
+    sky_map = maps.read_sky_map(files[1][0])
+    maps.write_sky_map(files[1][0], replace(sky_map, rho=1.5 * sky_map.rho), {"status": "ok", "reason": ""})
+    sheets = [tmp_path / "figures" / f"{row['map_id']}.png" for row in rows]
+    report.write_page(tmp_path / "report.html", frames, files, sheets=sheets)
+    text = (tmp_path / "report.html").read_text()
+    seen = check_whole(text)
+    assert {f"map-{row['map_id']}" for row in rows} <= set(seen.ids)
+    assert re.findall(r'<article class="card" id="map-(\w+)"', text) == [rows[k]["map_id"] for k in (1, 3)]
+    assert [link for link in seen.links if link.endswith(".png")] == [
+        f"figures/{rows[k]['map_id']}.png" for k in (0, 2)
+    ]
+    assert text.count('alt="SNR of solat') == 2 + 1
+    assert "Shown in full are the 1 newest maps and 1 older one that is not Gaussian" in text
 
 
 @pytest.mark.parametrize(

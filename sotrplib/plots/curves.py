@@ -109,6 +109,7 @@ def spectrum(points, *, power_law=None, snr_min=3.0):
         log_axes(axes)
         axes.set(xlim=ends, ylim=(np.min(shown) / 2.5, np.max(shown) * 2.5), xlabel="frequency [GHz]")
         axes.set_ylabel("flux [mJy]")
-        for axis in (axes.xaxis, axes.yaxis):
-            decades(axis)
+        axes.set_xticks(points["freq_ghz"], [f"{freq:.0f}" for freq in points["freq_ghz"]])
+        axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+        decades(axes.yaxis)
         return figure

@@ -12,6 +12,12 @@ CLASSES = {
     "moving": "at the predicted position of a moving object",
     "artefact": "contradicted: other maps should have seen it and did not",
 }
+FOUND_BY = {
+    "map": "in single maps",
+    "joint": "only in the sum of the maps of one observation; the numbers are of the map that sees it best",
+    "coadd": "only in a coadd of several observations; the numbers are of the map that sees it best",
+    "difference": "only in a map minus the other observations; the numbers are of the map that sees it best",
+}
 CARDS_MAX = 60  # candidates shown with their figures
 CUTOUTS_MAX = 24  # maps that a candidate has cutouts from: those nearest in time to its discovery
 _FLUX_SIGMA = 6.0  # the colour scale of flux reaches so many errors at least
@@ -46,6 +52,30 @@ def group_by_class(ranked, carded):
         cards = [carded[row["candidate_id"]] for row in rows if row["candidate_id"] in carded]
         groups.append({"name": name, "meaning": meaning, "rows": rows, "cards": cards})
     return groups
+
+
+def make_cards(ranked, targets, views, frames, gap_s):
+    """Cards of the first candidates, by candidate_id.
+
+    Parameters
+    ----------
+    ranked, targets : pandas.DataFrame
+        Candidates in the order of the page, and their measurements in all maps.
+    views : mapping of str to mapviews.MapView
+    frames : mapping of str to DataFrame
+        ``catalog``, ``forced`` and ``counterparts``.
+    gap_s : float
+        Maps closer in time are one observation.
+    """
+    curves = dict(list(targets.groupby("source_id")))
+    others = {name: rows.to_dict("records") for name, rows in frames["counterparts"].groupby("candidate_id")}
+    known, nothing = (frames["catalog"], frames["forced"]), targets.iloc[:0]
+    cards = {}
+    for row in ranked.head(CARDS_MAX).to_dict("records"):
+        name = row["candidate_id"]
+        card = make_card(row, curves.get(name, nothing), views, known, gap_s)
+        cards[name] = card | {"counterparts": others.get(name, []), "found_in": FOUND_BY[row["found_by"]]}
+    return cards
 
 
 def make_card(candidate, curve, views, known, gap_s):

@@ -152,15 +152,20 @@ def pointing_offsets(sources, model):
 
 
 def sure_fluxes(forced):
-    """Measurements above 5 sigma of known sources without a flag that makes them unsure."""
+    """Known sources without a flag that makes them unsure that are, or should be, above 5 sigma."""
     sure = (forced["flags"].to_numpy("u4") & np.uint32(UNSURE)) == 0
-    return forced[sure & (forced["flux_mjy"] > 5 * forced["flux_err_mjy"]) & (forced["catalog_flux_mjy"] > 0)]
+    visible = forced[["flux_mjy", "catalog_flux_mjy"]].max(axis=1) > 5 * forced["flux_err_mjy"]
+    return forced[sure & visible & forced["flux_mjy"].notna() & (forced["catalog_flux_mjy"] > 0)]
 
 
 def flux_ratio(rows):
-    """Median ratio of forced to catalogue flux of the sources above 10 sigma, its error, and their number."""
+    """Median ratio of forced to catalogue flux, its error, and the number of the sources it is of.
+
+    These are the sources that the catalogue expects above 10 sigma: to choose them by their measured flux would prefer
+    those that came out high.
+    """
     catalog_flux, flux, flux_err = (rows[f"{name}_mjy"].to_numpy() for name in ("catalog_flux", "flux", "flux_err"))
-    bright = flux > 10 * flux_err
+    bright = catalog_flux > 10 * flux_err
     ratio = flux[bright] / catalog_flux[bright]
     if not len(ratio):
         return np.nan, np.nan, 0

@@ -43,7 +43,10 @@ def _trends(rows, false_expected):
         ("ra_offset_arcsec", "ΔRA cos Dec [arcsec]", {"level": 0.0}, "Pointing offset along RA"),
         ("dec_offset_arcsec", "ΔDec [arcsec]", {"level": 0.0}, "Pointing offset along Dec"),
         ("pointing_rms_arcsec", "rms [arcsec]", {}, "Pointing residuals after the model, per coordinate"),
-        ("flux_ratio", "forced / catalogue", {"level": 1.0, "error": "flux_ratio_err"}, "Flux calibration"),
+        (
+            "flux_ratio", "forced / catalogue", {"level": 1.0, "error": "flux_ratio_err"},
+            "Forced over catalogue flux: the calibration, and outside the catalogue's band the spectra assumed",
+        ),
         ("beam_width", "width / expected", {"level": 1.0}, "Width of bright sources"),
         (
             "false_rate", "per 100 deg²", {"level": false_expected, "error": "false_rate_err"},

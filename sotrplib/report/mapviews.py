@@ -4,6 +4,7 @@ Every map is read once; all of it comes from that one look.
 """
 
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import partial
 
 import numpy as np
@@ -12,15 +13,25 @@ from sotrplib import geometry, maps, plots, pointing, store, tables
 from sotrplib.report import checks, stamps, words
 
 _IMAGE_PIXELS = 600  # longest side of the image of a map
+_THUMBNAIL_PIXELS = 150
 _EDGES = np.arange(-8.0, 8.01, 0.25)
 FLAT_RANGE = 0.2  # the flat field is drawn from 1 - this to 1 + this
+
+
+class Draw(Enum):
+    """What is drawn of a map: images and figures; these if it is not Gaussian, and else a small image; only that."""
+
+    ALL = "all"
+    IF_WARNED = "if warned"
+    SMALL = "small"
 
 
 @dataclass(frozen=True, eq=False)
 class MapView:
     """What the page shows of one map, and what it says of the instrument.
 
-    ``images`` (data URIs) and ``figures`` (SVG, with what is said below them) are empty where nothing was drawn;
+    ``images`` (data URIs) and ``figures`` (SVG, with what is said below them) are empty where nothing was drawn, and
+    ``thumbnail`` (data URI) is where they are not;
     ``footprint`` is usable blocks of pixels (boolean), pixels a block, WCS; ``stamps`` are by candidate.
     """
 
@@ -33,6 +44,7 @@ class MapView:
     images: dict = field(default_factory=dict)
     figures: list = field(default_factory=list)
     stamps: dict = field(default_factory=dict)
+    thumbnail: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +60,7 @@ class Look:
     good: np.ndarray
 
 
-def view_map(map_path, pointing_path, source_paths, targets, *, draw=True, sheet=None):
+def view_map(map_path, pointing_path, source_paths, targets, *, draw=Draw.ALL, sheet=None):
     """Look at one map.
 
     Parameters
@@ -59,8 +71,8 @@ def view_map(map_path, pointing_path, source_paths, targets, *, draw=True, sheet
         Forced photometry and sifted detections.
     targets : pandas.DataFrame
         Rows of ``measurements``; cutouts are made of those in this map.
-    draw : bool, default True
-        Whether to make images and figures.
+    draw : Draw
+        What is drawn for the page.
     sheet : path, optional
         PNG to write with the image and the checks of the map on one sheet.
 
@@ -80,19 +92,21 @@ def view_map(map_path, pointing_path, source_paths, targets, *, draw=True, sheet
     scales = [float(np.mean(s)) for s in geometry.pixel_scales(look.snr.shape, sky_map.wcs)]
     wanted = targets[targets["map_id"] == map_id].to_dict("records")
     beam = checks.beam_profile(sky_map, look.residual, look.forced, look.model)
-    numbers = _numbers(look, beam)
-    made = _checks(look, beam, numbers, map_path) if draw or sheet else []
+    numbers, warnings = _numbers(look, beam), checks.judge_noise(look.residual[look.good])
+    full = draw is Draw.ALL or (draw is Draw.IF_WARNED and bool(warnings))
+    made = _checks(look, beam, numbers, map_path) if full or sheet else []
     if sheet:
         _write_sheet(draw_overview(look, made, factor), sheet)
     return MapView(
         map_id=map_id,
-        warnings=checks.judge_noise(look.residual[look.good]),
+        warnings=warnings,
         numbers=numbers,
         footprint=(_blocks(look.good, factor, np.any), factor, sky_map.wcs),
         shape_arcmin=tuple(n * scale for n, scale in zip(look.snr.shape, scales, strict=True)),
-        masked=_say_masked(sky_map) if draw else "",
-        images=_images(look, factor, map_path) if draw else {},
-        figures=_figures(made, map_id) if draw else [],
+        masked=_say_masked(sky_map) if full else "",
+        images=_images(look, factor, map_path) if full else {},
+        figures=_figures(made, map_id) if full else [],
+        thumbnail="" if full else _thumbnail(look),
         stamps={row["source_id"]: stamps.cut(sky_map, row, look.model) for row in wanted},
     )
 
@@ -150,6 +164,12 @@ def _images(look, factor, map_path):
         rms = store.read_array(map_path, "flatfield/local_rms")[_turn(look.snr.shape, wcs)]
         result |= {"flat": plots.image(rms - 1, FLAT_RANGE), "flat_min": rms.min(), "flat_max": rms.max()}
     return result
+
+
+def _thumbnail(look):
+    """Data URI of a small image of the SNR."""
+    factor = max(-(-max(look.snr.shape) // _THUMBNAIL_PIXELS), 1)
+    return plots.snr_image(*map_image(look.snr, look.good, factor, look.sky_map.wcs))
 
 
 def _with_scale(image_and_mask, largest):

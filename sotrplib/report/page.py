@@ -4,6 +4,8 @@ Nothing on it depends on the clock but the time and memory that the jobs have us
 """
 
 import logging
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,11 +13,14 @@ import pandas as pd
 
 from sotrplib import __version__, plots, store, tables
 from sotrplib.report import candidates as cards
-from sotrplib.report import checks, coverage, instrument, mapviews, sources, stamps, tonight, words
+from sotrplib.report import coverage, fluxes, instrument, mapviews, sources, stamps, tonight, words
 
 log = logging.getLogger(__name__)
 
-MAPS_MAX = 60  # maps shown with their figures
+MAPS_MAX = 60  # newest maps, shown with their figures
+WARNED_MAX = 30  # older maps that are not Gaussian, shown so too
+THUMBNAILS_MAX = 1500  # of the rest, maps with a small image
+REFERENCE = {"freq_ghz": 90.0, "spectral_index": -0.7}
 
 
 class MapFiles(NamedTuple):
@@ -27,7 +32,7 @@ class MapFiles(NamedTuple):
     sifted: str
 
 
-def write_page(path, frames, files, *, sheets=(), recovery=(), resources=None, gap_s=7200.0):
+def write_page(path, frames, files, *, sheets=(), recovery=(), resources=None, gap_s=7200.0, reference=REFERENCE):
     """Write the page.
 
     Parameters
@@ -35,20 +40,23 @@ def write_page(path, frames, files, *, sheets=(), recovery=(), resources=None, g
     path : path
         Final name; it appears when whole.
     frames : mapping of str to DataFrame
-        Tables ``maps``, ``candidates``, ``sources``, ``source_bands`` and ``measurements`` of the merged
-        catalogue, ``lightcurves``, and ``catalog``, the known sources.
+        Tables ``maps``, ``candidates``, ``counterparts``, ``sources``, ``source_bands`` and ``measurements`` of the
+        merged catalogue, ``lightcurves``, and ``catalog``, the known sources.
     files : sequence of MapFiles
         Of every map, failed ones too.
     sheets : sequence of path, optional
-        PNG to write for each of ``files``: image and checks of the map.
+        PNG to write for each of ``files``: image and checks of the map. Maps without figures on the page link to it.
     recovery : sequence of path
         Files of the rule ``measure_recovery``, of any of the maps.
     resources : list of dict, optional
         Time and memory of jobs, from :func:`resources.read_benchmarks`.
     gap_s : float
         Maps closer in time are one observation.
+    reference : mapping
+        ``freq_ghz`` of the catalogue's fluxes, and the ``spectral_index`` of sources without one.
     """
-    text = render(assemble(frames, files, sheets=sheets, recovery=recovery, resources=resources, gap_s=gap_s))
+    given = {"sheets": sheets, "recovery": recovery, "resources": resources, "gap_s": gap_s, "reference": reference}
+    text = render(assemble(frames, files, folder=Path(path).parent, **given))
     with store.atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -71,33 +79,29 @@ def render(content):
     return environment.get_template("page.html.j2").render(**content)
 
 
-def assemble(frames, files, *, sheets=(), recovery=(), resources=None, gap_s=7200.0):
+def assemble(frames, files, *, folder, sheets, recovery, resources, gap_s, reference):
     """Everything the templates show, by the names they use; parameters as in :func:`write_page`."""
     files = [MapFiles(*paths) for paths in files]
     ranked = cards.rank_candidates(frames["candidates"])
     chosen, targets = cards.choose_targets(frames["measurements"], ranked)
     forced = read_forced(files, frames["maps"])
-    views = look_at_maps(files, chosen, sheets)
-    curves = dict(list(targets.groupby("source_id")))
-    carded = {
-        row["candidate_id"]: cards.make_card(
-            row, curves.get(row["candidate_id"], targets.iloc[:0]), views, (frames["catalog"], forced), gap_s
-        )
-        for row in ranked.head(cards.CARDS_MAX).to_dict("records")
-    }
+    views = look_at_maps(files, chosen, sheets, newest_maps(frames["maps"]))
+    carded = cards.make_cards(ranked, targets, views, frames | {"forced": forced}, gap_s)
     covered = coverage.cover_sky([view.footprint for view in views.values()])
     return {
         "version": __version__,
         "tonight": tonight.count_all(frames, covered),
         "maps": tonight.order_maps(frames["maps"]).to_dict("records"),
         "views": views,
+        "sheets": link_sheets(files, sheets, folder),
         "depth": tonight.depth_by_band(frames["maps"]),
         "sky": tonight.draw_sky(covered, frames["catalog"], ranked, set(carded)),
         "groups": cards.group_by_class(ranked, carded),
         "limits": {"maps": MAPS_MAX, "cards": cards.CARDS_MAX, "cutouts": cards.CUTOUTS_MAX},
         "cutout_arcmin": stamps.CUTOUT_ARCMIN,
         "scale": {"gradient": plots.gradient(), "snr_max": plots.SNR_MAX, "flat": mapviews.FLAT_RANGE},
-        "comparisons": compare_fluxes(forced),
+        "comparisons": fluxes.compare_fluxes(forced, frames, reference),
+        "reference": reference,
         "instrument": instrument.follow(frames["maps"], views),
         "recovery": instrument.judge_recovery(recovery, frames["maps"]),
         "sources": sources.pack_sources(frames, set(carded)),
@@ -106,17 +110,32 @@ def assemble(frames, files, *, sheets=(), recovery=(), resources=None, gap_s=720
     }
 
 
-def look_at_maps(files, targets, sheets=()):
-    """View of every map that did not fail, by map_id; figures of the first ``MAPS_MAX``."""
-    views = {}
+def newest_maps(table):
+    """Map ids of the ``MAPS_MAX`` newest maps that did not fail."""
+    usable = table[table["status"] == "ok"].sort_values(["time_unix_s", "map_id"])
+    return set(usable["map_id"].tail(MAPS_MAX))
+
+
+def look_at_maps(files, targets, sheets, newest):
+    """View of every map that did not fail, by map_id: figures of the newest and of some that are not Gaussian."""
+    views, n_warned, n_small = {}, 0, 0
     for k, paths in enumerate(files):
         log.info("map %d of %d: %s", k + 1, len(files), Path(paths.map).stem)
-        source_paths = paths.forced, paths.sifted
-        options = {"draw": len(views) < MAPS_MAX, "sheet": sheets[k] if sheets else None}
-        view = mapviews.view_map(paths.map, paths.pointing, source_paths, targets, **options)
+        draw = mapviews.Draw.IF_WARNED if n_warned < WARNED_MAX else mapviews.Draw.SMALL
+        draw = mapviews.Draw.ALL if Path(paths.map).stem in newest else draw
+        options = {"draw": draw, "sheet": sheets[k] if sheets else None}
+        view = mapviews.view_map(paths.map, paths.pointing, (paths.forced, paths.sifted), targets, **options)
         if view:
-            views[view.map_id] = view
+            views[view.map_id] = view if n_small < THUMBNAILS_MAX else replace(view, thumbnail="")
+            n_warned += draw is mapviews.Draw.IF_WARNED and bool(view.images)
+            n_small += bool(view.thumbnail)
     return views
+
+
+def link_sheets(files, sheets, folder):
+    """Where the sheet of each map lies, as the page in ``folder`` sees it, by map_id."""
+    names = [Path(os.path.relpath(sheet, folder)).as_posix() for sheet in sheets]
+    return {Path(paths.map).stem: name for paths, name in zip(files, names, strict=False)}
 
 
 def read_forced(files, table):
@@ -128,22 +147,3 @@ def read_forced(files, table):
         rows = store.read_table(paths.forced, "forced", columns)
         parts.append(rows.assign(band=bands[store.read_attrs(paths.forced)["map_id"]]))
     return pd.concat(parts, ignore_index=True)
-
-
-def compare_fluxes(forced):
-    """Forced against catalogue flux by band: figure, number of sources, median ratio and its error."""
-    return [_comparison(band, rows) for band, rows in checks.sure_fluxes(forced).groupby("band")]
-
-
-def _comparison(band, rows):
-    columns = (rows[f"{name}_mjy"].to_numpy() for name in ("catalog_flux", "flux", "flux_err"))
-    figure = plots.flux_comparison(*columns, band)
-    ratio, ratio_err, n_bright = checks.flux_ratio(rows)
-    return {
-        "band": band,
-        "figure": plots.to_svg(figure, f"fluxes-{band}", f"Forced against catalogue flux in {band}"),
-        "n": len(rows),
-        "n_bright": n_bright,
-        "ratio": ratio,
-        "ratio_err": ratio_err,
-    }

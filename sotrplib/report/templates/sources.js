@@ -11,7 +11,7 @@ const drawSources = (data) => {
   const order = Uint32Array.from(names, (_, k) => k);
   const ra = columns[0], dec = columns[1];
   let sorted = { column: head.findIndex((one) => one.name === "max SNR"), down: true };
-  let shown = STEP, open = -1;
+  let shown = STEP, open = -1, found = order;
 
   const collator = new Intl.Collator("en", { numeric: true });
   let rank = null; // of the names, found once
@@ -97,9 +97,17 @@ const drawSources = (data) => {
     return (k) => wanted.every((word) => names[k].includes(word));
   };
   const draw = () => {
-    const found = order.filter(finder());
-    const rows = [...found.subarray(0, shown)].flatMap(rowOf);
-    table.tBodies[0].replaceChildren(...rows);
+    found = order.filter(finder());
+    table.tBodies[0].replaceChildren(...[...found.subarray(0, shown)].flatMap(rowOf));
+    say();
+  };
+  const drawMore = () => {
+    const before = shown;
+    shown += 3 * STEP;
+    table.tBodies[0].append(...[...found.subarray(before, shown)].flatMap(rowOf));
+    say();
+  };
+  const say = () => {
     count.textContent = `${found.length} of ${names.length} sources, ${Math.min(shown, found.length)} on show`;
     more.hidden = found.length <= shown;
   };
@@ -133,7 +141,7 @@ const drawSources = (data) => {
   const [first, ...rest] = heads.map(([, th]) => th);
   table.tHead.rows[0].append(first, spark, ...rest);
   search.addEventListener("input", () => { shown = STEP; draw(); });
-  more.addEventListener("click", () => { shown += 5 * STEP; draw(); });
+  more.addEventListener("click", drawMore);
   document.addEventListener("show-source", (event) => {
     const row = shownNames.findIndex((name) => name === event.detail);
     search.value = event.detail;
