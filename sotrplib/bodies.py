@@ -18,7 +18,6 @@ from functools import lru_cache
 import erfa
 import numpy as np
 import pandas as pd
-from scipy.interpolate import BSpline, make_interp_spline
 
 from sotrplib import geometry, orbits, tables
 from sotrplib.orbits import EphemerisError
@@ -68,13 +67,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """A stretch of an ephemeris table without gaps; ``spline`` gives unit vectors at unix seconds."""
+    """A stretch of an ephemeris table without gaps; ``spline`` (scipy BSpline) gives unit vectors at unix seconds."""
 
     name: str
     start_unix_s: float
     end_unix_s: float
     error_arcsec: float
-    spline: BSpline
+    spline: object
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,6 +256,8 @@ def _tracks(path, name, rows):
 
 
 def _track(name, rows):
+    from scipy.interpolate import make_interp_spline
+
     time, place = rows["time_unix_s"].to_numpy(float), geometry.unit_vectors(rows["ra_deg"], rows["dec_deg"])
     coarse = make_interp_spline(time[::2], place[::2], k=min(3, len(time[::2]) - 1))
     between = slice(1, len(time) - 1, 2)

@@ -4,9 +4,6 @@ Right at any declination and over the RA wrap; positions that are NaN match noth
 """
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from sotrplib.geometry import separation_arcsec, unit_vectors
 from sotrplib.units import ARCSEC
@@ -34,7 +31,7 @@ def match(ra1_deg, dec1_deg, ra2_deg, dec2_deg, radius_arcsec):
     first = first[radius[first] >= 0]
     if not len(first) or not len(second):
         return np.zeros(0, int), np.zeros(0, int), np.zeros(0)
-    tree = cKDTree(unit_vectors(ra2[second], dec2[second]))
+    tree = _tree(unit_vectors(ra2[second], dec2[second]))
     found = tree.query_ball_point(unit_vectors(ra1[first], dec1[first]), _chord(radius[first]))
     i = np.repeat(first, [len(indices) for indices in found])
     j = second[np.concatenate(found).astype(int)]
@@ -62,7 +59,7 @@ def close_pairs(ra_deg, dec_deg, radius_arcsec):
     radius, chosen = np.broadcast_to(np.asarray(radius_arcsec, float), ra.shape), _finite(ra, dec)
     if len(chosen) < 2:
         return np.zeros(0, int), np.zeros(0, int)
-    tree = cKDTree(unit_vectors(ra[chosen], dec[chosen]))
+    tree = _tree(unit_vectors(ra[chosen], dec[chosen]))
     i, j = chosen[tree.query_pairs(_chord(radius[chosen].max()), output_type="ndarray")].T
     close = separation_arcsec(ra[i], dec[i], ra[j], dec[j]) <= np.maximum(radius[i], radius[j])
     return i[close], j[close]
@@ -82,7 +79,7 @@ def nearest(ra1_deg, dec1_deg, ra2_deg, dec2_deg, radius_arcsec=np.inf):
     j, separation = np.full(len(ra1), -1), np.full(len(ra1), np.nan)
     first, second = _finite(ra1, dec1), _finite(ra2, dec2)
     if len(first) and len(second):
-        tree = cKDTree(unit_vectors(ra2[second], dec2[second]))
+        tree = _tree(unit_vectors(ra2[second], dec2[second]))
         j[first] = second[tree.query(unit_vectors(ra1[first], dec1[first]))[1]]
         separation[first] = separation_arcsec(ra1[first], dec1[first], ra2[j[first]], dec2[j[first]])
     far = ~(separation <= radius_arcsec)
@@ -95,7 +92,7 @@ def count(ra1_deg, dec1_deg, ra2_deg, dec2_deg, radius_arcsec):
     number = np.zeros(len(ra1), int)
     first, second = _finite(ra1, dec1), _finite(ra2, dec2)
     if len(first) and len(second):
-        tree, points = cKDTree(unit_vectors(ra2[second], dec2[second])), unit_vectors(ra1[first], dec1[first])
+        tree, points = _tree(unit_vectors(ra2[second], dec2[second])), unit_vectors(ra1[first], dec1[first])
         number[first] = tree.query_ball_point(points, _chord(radius_arcsec), return_length=True)
     return number
 
@@ -114,12 +111,21 @@ def groups(ra_deg, dec_deg, radius_arcsec):
 
 def connected(n, i, j):
     """Labels (n,) of the connected components of n nodes joined by pairs (i, j), in order of first appearance."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_array((np.ones(len(i), bool), (i, j)), shape=(n, n))
     labels = connected_components(graph, directed=False)[1]
     first = np.unique(labels, return_index=True)[1]
     rank = np.empty(len(first), int)
     rank[np.argsort(first)] = np.arange(len(first))
     return rank[labels]
+
+
+def _tree(points):
+    from scipy.spatial import cKDTree
+
+    return cKDTree(points)
 
 
 def _finite(ra, dec):

@@ -4,8 +4,6 @@ What is known of them, and how well, is said in :mod:`sotrplib.bodies` and :mod:
 """
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
-from scipy.spatial import cKDTree
 
 from sotrplib import bodies, geometry
 from sotrplib.bodies import KINDS
@@ -161,6 +159,8 @@ class PixelClock:
         unknown = ~np.isfinite(grid)
         if unknown.all():
             return
+        from scipy.ndimage import distance_transform_edt
+
         nearest = distance_transform_edt(unknown, return_distances=False, return_indices=True)
         self._grid = grid[tuple(nearest)]
         low, middle, high = self._grid.min(), np.median(self._grid), self._grid.max()
@@ -169,6 +169,8 @@ class PixelClock:
 
 def _near_map(ephemeris, wcs, clock, site, margin_arcmin):
     """Rows of the bodies that may touch the map while it was observed; a few too many."""
+    from scipy.spatial import cKDTree
+
     rows = np.arange(len(ephemeris.bodies))
     times = (np.full(len(rows), time) for time in (clock.first, clock.middle, clock.last))
     units = [bodies.directions(ephemeris, rows, bodies.within_span(ephemeris, rows, time), site)[0] for time in times]

@@ -3,15 +3,16 @@
 Maps are ``(ny, nx)`` arrays, axis order [dec, ra]; pixel coordinates ``(y, x)`` are 0-based floats with integers
 at pixel centres; ``wcs`` is a two-dimensional celestial ``astropy.wcs.WCS``. Angles are degrees unless named
 otherwise. Offsets along RA are true angles (times cos dec). Plain CAR maps (CRVAL2 = 0, not rotated) are computed
-directly, everything else by wcslib.
+directly, everything else by wcslib. Half a second of every job is what astropy takes to be imported: a plain CAR map
+of ours is a :class:`CarWCS` until somebody asks it for more than numbers.
 """
 
+import copy
 import re
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
-from astropy.io import fits
-from astropy.wcs import WCS, FITSFixedWarning, Sip
 
 from sotrplib.units import ARCSEC, DEG
 
@@ -21,6 +22,12 @@ WCS_KEYWORD = re.compile(
     r"(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA)[12]|(CD|PC)[12]_[12]|P[VS][12]_\d{1,2}|LONPOLE|LATPOLE|RADECSYS|RADESYS"
     r"|EQUINOX|EPOCH|[AB]P?_(ORDER|\d_\d)"
 )
+
+_CARD = re.compile(r"(?m)^(\w+) *= *('[^']*'|\S+)")
+_CAR_CARDS = {"CTYPE1": "'RA---CAR'", "CTYPE2": "'DEC--CAR'", "CUNIT1": "'deg'", "CUNIT2": "'deg'", "CRVAL2": "0.0"}
+_CAR_CARDS |= {"LONPOLE": "0.0", "LATPOLE": "90.0", "RADESYS": "'ICRS'", "NAXIS": "2", "WCSAXES": "2"}
+_CAR_NUMBERS = {f"{name}{i}" for name in ("CRPIX", "CDELT", "NAXIS") for i in (1, 2)} | {"CRVAL1"}
+_NO_MATTER = {"MJDREF"}
 
 
 def sky2pix(wcs, ra_deg, dec_deg, shape=None):
@@ -277,6 +284,8 @@ def slice_wcs(wcs, window):
     start = np.array([columns.start or 0, rows.start or 0])
     cut.wcs.crpix = cut.wcs.crpix - start
     if cut.sip is not None:
+        from astropy.wcs import Sip
+
         cut.sip = Sip(cut.sip.a, cut.sip.b, cut.sip.ap, cut.sip.bp, cut.sip.crpix - start)
     if None not in (rows.stop, columns.stop):
         cut.array_shape = (rows.stop - start[1], columns.stop - start[0])
@@ -309,6 +318,8 @@ def make_car(ra0_deg, dec0_deg, width_deg, height_deg, res_arcmin):
             f"CAR map of {width_deg} x {height_deg} deg around dec {dec0_deg} at {res_arcmin} arcmin "
             "reaches beyond a pole or has no pixels; expected dec within -90..90"
         )
+    from astropy.wcs import WCS
+
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = ["RA---CAR", "DEC--CAR"]
     wcs.wcs.crval = [ra0_deg, 0.0]
@@ -327,6 +338,9 @@ def header_to_wcs(header):
     ValueError
         If these axes are not longitude and latitude in this order, or the WCS is not valid or not finite.
     """
+    from astropy.io import fits
+    from astropy.wcs import WCS, FITSFixedWarning
+
     cards = [card for card in header.cards if WCS_KEYWORD.fullmatch(card.keyword)]
     plane = fits.Header([("NAXIS", 2), *((name, int(header[name])) for name in ("NAXIS1", "NAXIS2")), *cards])
     with warnings.catch_warnings():
@@ -343,6 +357,8 @@ def header_to_wcs(header):
 
 def wcs_to_text(wcs, shape=None):
     """FITS header cards of a WCS and a shape (ny, nx), one text; see :func:`text_to_wcs`."""
+    from astropy.io import fits
+
     header = wcs.to_header(relax=True)
     shape = wcs.array_shape if shape is None else shape
     cards = [("NAXIS", 2), ("NAXIS1", int(shape[1])), ("NAXIS2", int(shape[0]))]
@@ -350,8 +366,56 @@ def wcs_to_text(wcs, shape=None):
 
 
 def text_to_wcs(text):
-    """WCS from :func:`wcs_to_text`, its shape in ``wcs.array_shape``."""
+    """WCS from :func:`wcs_to_text`, its shape in ``wcs.array_shape``; a :class:`CarWCS` for a plain CAR map."""
+    cards = dict(_CARD.findall(text))
+    if _CAR_CARDS.items() <= cards.items() and cards.keys() <= _CAR_CARDS.keys() | _CAR_NUMBERS | _NO_MATTER:
+        return CarWCS(text, {name: float(cards[name]) for name in _CAR_NUMBERS})
+    return _full_wcs(text)
+
+
+def _full_wcs(text):
+    from astropy.io import fits
+
     return header_to_wcs(fits.Header.fromstring(text, sep="\n"))
+
+
+class CarWCS:
+    """WCS of a plain CAR map, as from :func:`wcs_to_text`: its numbers, and astropy's for all else that is asked of it.
+
+    Parameters
+    ----------
+    text : str
+        What :func:`wcs_to_text` gave.
+    numbers : mapping
+        Values of CRPIX, CRVAL1, CDELT and NAXIS in it.
+    """
+
+    sip, has_distortion = None, False
+
+    def __init__(self, text, numbers):
+        self._text = text
+        pairs = {name: np.array([numbers[f"{name}{i}"] for i in (1, 2)]) for name in ("CRPIX", "CDELT", "NAXIS")}
+        crval = np.array([numbers["CRVAL1"], 0.0])
+        own = {"ctype": ["RA---CAR", "DEC--CAR"], "crval": crval, "crpix": pairs["CRPIX"], "cdelt": pairs["CDELT"]}
+        self.wcs = SimpleNamespace(**own, lonpole=0.0, latpole=90.0, lngtyp="RA", radesys="ICRS")
+        self.pixel_scale_matrix = np.diag(pairs["CDELT"])
+        self.array_shape = tuple(int(n) for n in pairs["NAXIS"][::-1])
+
+    def deepcopy(self):
+        """A copy that shares nothing with this one."""
+        return copy.deepcopy(self)
+
+    def full(self):
+        """The same as ``astropy.wcs.WCS``."""
+        wcs = _full_wcs(self._text)
+        wcs.wcs.crpix = self.wcs.crpix
+        wcs.array_shape = self.array_shape
+        return wcs
+
+    def __getattr__(self, name):
+        if name.startswith("__") or "_text" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.full(), name)
 
 
 def _wrap(x, middle, period):

@@ -7,15 +7,20 @@ status "failed", the reason and zero-row tables; later jobs of the map see the s
 import errno
 import logging
 import os
+import re
+import resource
 import signal
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 from sotrplib import provenance, store, tables, tries
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 LEVEL_VARIABLE = "SOTRP_LOG_LEVEL"  # environment variable: DEBUG, INFO or WARNING
 TRANSIENT = {errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_USED = "used {cpu_s:.2f} s of CPU, {memory_mb:.0f} MB at the peak, read {read_mb:.1f} MB, wrote {written_mb:.1f} MB"
+_FOUND = re.compile(re.sub(r"\{(\w+):\S+?\}", r"(?P<\1>[\\d.]+)", _USED) + "$")
 _log = logging.getLogger(__name__)
 
 
@@ -30,7 +35,7 @@ def capture(path):
     Standard error is redirected as a file descriptor, so what compiled libraries say is caught too.
     An error is raised again after it was written down. The least serious level logged is that of the environment
     variable ``SOTRP_LOG_LEVEL``, else INFO. SIGTERM, with which a cluster ends a job whose time is up, raises
-    :class:`Stopped`, so that it is logged too.
+    :class:`Stopped`, so that it is logged too. The last line says what the process used since it began.
     """
     sys.stderr.flush()
     kept = os.dup(2)
@@ -50,6 +55,7 @@ def capture(path):
             _log.exception("stopped")
             raise
         finally:
+            _log.info(_USED.format(**resources_used()))
             signal.signal(signal.SIGTERM, handler_of_term)
             sys.stderr.flush()
             os.dup2(kept, 2)
@@ -57,6 +63,40 @@ def capture(path):
             logging.captureWarnings(False)
             root.setLevel(level)
             root.removeHandler(handler)
+
+
+def resources_used():
+    """What this process has used since it began.
+
+    Returns
+    -------
+    dict
+        ``cpu_s``; ``memory_mb``, resident at the peak; ``read_mb`` and ``written_mb`` by system calls, whether from a
+        disk or its cache. Where the system does not tell (no ``/proc``), 0.
+    """
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    peak_kb, read, written = (_told("status", "VmHWM"), *(_told("io", name) for name in ("rchar", "wchar")))
+    totals = {"memory_mb": peak_kb / 1024, "read_mb": read / 1e6, "written_mb": written / 1e6}
+    return {"cpu_s": used.ru_utime + used.ru_stime} | totals
+
+
+def _told(name, key):
+    """Number of ``key`` in a file of /proc/self, 0 without one."""
+    try:
+        lines = Path("/proc/self", name).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), 0)
+
+
+def read_resources(path):
+    """What the job of a log file had used at its end, as of :func:`resources_used`; empty if it does not say."""
+    try:
+        last = Path(path).read_text(encoding="utf-8").rstrip().rpartition("\n")[2]
+    except OSError:
+        return {}
+    found = _FOUND.search(last)
+    return {name: float(value) for name, value in found.groupdict().items()} if found else {}
 
 
 def _stop(number, _frame):

@@ -6,7 +6,7 @@ named ``observed`` are true where there is data.
 
 import numpy as np
 
-from sotrplib import geometry, ingest, maps, outlines, stamps
+from sotrplib import geometry, maps, outlines, stamps
 from sotrplib.units import ARCMIN
 
 _TAPER_CELLS = 8  # a taper is computed on cells of 1 / _TAPER_CELLS of its width
@@ -265,6 +265,8 @@ def galaxy_mask(path, shape, wcs, *, masked=0):
     maps.MapError
         If the file is no FITS image with a celestial WCS, or ``masked`` is neither 0 nor 1.
     """
+    from sotrplib import ingest
+
     if masked not in (0, 1):
         raise maps.MapError(f"{path}: masked is {masked!r}; expected 0 or 1, what stands for masked sky in the file")
     header = ingest.read_image_header(path)

@@ -16,7 +16,6 @@ from functools import lru_cache
 import erfa
 import numpy as np
 import pandas as pd
-from jplephem.spk import SPK
 
 AU_KM = 149597870.7
 UNIX_JD = 2440587.5  # Julian date of unix time 0
@@ -286,6 +285,8 @@ def stamp(path):
 
 @lru_cache(maxsize=32)
 def _segments(path, size, _changed):
+    from jplephem.spk import SPK
+
     try:
         kernel = SPK.open(path)
     except (ValueError, struct.error) as error:

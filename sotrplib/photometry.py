@@ -7,7 +7,6 @@ solved together (:mod:`blends`). Nothing is fitted to the flux, so it is unbiase
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from sotrplib import geometry, masks, positions, reading, shapes, stamps, tables
 from sotrplib import pointing as pointings
@@ -137,6 +136,8 @@ def read_between(skymap, y, x, interpolation="template"):
         with np.errstate(invalid="ignore", divide="ignore"):
             s = skymap.rho[row, column] / np.sqrt(nearest)
         return np.where(observed, s, np.nan), np.where(observed, nearest, np.nan)
+    from scipy import ndimage
+
     image = np.divide(skymap.rho, np.sqrt(skymap.kappa), out=np.zeros(skymap.rho.shape, "f4"), where=skymap.kappa > 0)
     s = ndimage.map_coordinates(image, np.where(on_map, place, 0), output=float, order=3, mode="mirror")
     return np.where(observed, s, np.nan), reading.read_kappa(skymap.kappa, y, x)

@@ -7,7 +7,6 @@ planet or a galaxy wider, a streak longer.
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from sotrplib import positions, reading, stamps
 from sotrplib import template as templates
@@ -204,6 +203,8 @@ def _above_half(sources, height):
 
 def _label_stamps(above):
     """Labels of the connected pixels in each stamp (n, k, k) bool, 0 elsewhere."""
+    from scipy import ndimage
+
     in_plane = np.zeros((3, 3, 3), int)
     in_plane[1] = 1
     return ndimage.label(above, in_plane)[0]

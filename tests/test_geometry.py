@@ -269,6 +269,29 @@ def test_wcs_survives_as_text(name):
     np.testing.assert_allclose(geometry.sky2pix(back, *sky), [11.0, 45.0], atol=1e-7)
 
 
+def test_text_of_car_needs_no_astropy():
+    """The text of a plain CAR map gives the numbers that astropy reads from it, cut or whole, and its text again."""
+    text = geometry.wcs_to_text(make_maps()["car_over_zero"])
+    ours, whole = geometry.text_to_wcs(text), geometry.header_to_wcs(fits.Header.fromstring(text, sep="\n"))
+    window = slice(10, 60), slice(20, 90)
+    assert isinstance(ours, geometry.CarWCS) and geometry.is_plain_car(ours)
+    for one, other in ((ours, whole), *[[geometry.slice_wcs(wcs, window) for wcs in (ours, whole)]]):
+        np.testing.assert_array_equal(
+            geometry.pix2sky(one, 3.5, [7.0, 41.25]), geometry.pix2sky(other, 3.5, [7, 41.25])
+        )
+        assert geometry.wcs_to_text(one) == geometry.wcs_to_text(other) and one.array_shape == other.array_shape
+        assert one.has_celestial and one.to_header() == other.to_header()
+
+
+@pytest.mark.parametrize(
+    "change", [("'ICRS'", "'FK5'"), ("LATPOLE =                 90.0", "LATPOLE =                 80.0")]
+)
+def test_other_text_is_left_to_astropy(change):
+    """A text with anything that a plain CAR map of ours does not have is read by astropy."""
+    text = geometry.wcs_to_text(make_maps()["car"])
+    assert change[0] in text and isinstance(geometry.text_to_wcs(text.replace(*change)), WCS)
+
+
 def test_make_car_follows_the_convention_of_depth1_maps():
     """CRVAL2 is 0, pixel centres lie on multiples of the resolution, RA grows to the left."""
     shape, wcs = geometry.make_car(6.9, -10.5, 6.0, 4.0, 0.5)

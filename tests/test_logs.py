@@ -63,7 +63,26 @@ def test_level_is_that_of_the_environment(tmp_path, monkeypatch, level, said):
     with logs.capture(tmp_path / "job.log"):
         for word, importance in zip("abc", (logging.DEBUG, logging.INFO, logging.WARNING), strict=True):
             logging.getLogger("any").log(importance, word)
-    assert "".join(line[-1] for line in (tmp_path / "job.log").read_text().splitlines()) == said
+    lines = (tmp_path / "job.log").read_text().splitlines()
+    assert "".join(line[-1] for line in lines if " any: " in line) == said
+
+
+def test_log_ends_with_what_the_job_used(tmp_path):
+    """The last line of a log says CPU time, memory at the peak and bytes read and written since the process began."""
+    path, before = tmp_path / "job.log", logs.resources_used()
+    with logs.capture(path):
+        (tmp_path / "data").write_bytes(bytes(30_000_000))
+        (tmp_path / "data").read_bytes()
+    used = logs.read_resources(path)
+    assert used["cpu_s"] >= before["cpu_s"] > 0 and used["memory_mb"] > 30
+    assert used["written_mb"] - before["written_mb"] == pytest.approx(30, abs=1)
+    assert used["read_mb"] - before["read_mb"] == pytest.approx(30, abs=5)
+
+
+def test_log_of_another_kind_says_nothing(tmp_path):
+    """A log that does not end with that line, or is not there, has nothing to say."""
+    (tmp_path / "job.log").write_text("used up\n")
+    assert logs.read_resources(tmp_path / "job.log") == {} == logs.read_resources(tmp_path / "none.log")
 
 
 def test_traceback_reaches_the_log(tmp_path):

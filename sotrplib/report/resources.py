@@ -4,6 +4,10 @@ import csv
 import math
 from pathlib import Path
 
+from sotrplib import logs
+
+_COLUMNS = {"seconds": "s", "cpu_s": "cpu_time", "memory_mb": "max_rss", "read_mb": "io_in", "written_mb": "io_out"}
+
 
 def read_benchmarks(folder):
     """Time and memory of each job that left a benchmark file.
@@ -16,8 +20,9 @@ def read_benchmarks(folder):
     Returns
     -------
     list of dict
-        rule, map_id (empty for a job of all maps), seconds, and memory_mb (resident, largest; None where the job was
-        over before it could be measured), by rule and map.
+        rule, map_id (empty for a job of all maps), seconds, and cpu_s, memory_mb (resident, largest), read_mb and
+        written_mb, by rule and map. The last four are what the job said in its log (``logs/`` beside the folder),
+        else what Snakemake sampled, twice a second; None where the job was over before that.
     """
     jobs = []
     for path in sorted(Path(folder).rglob("*.tsv")):
@@ -25,9 +30,10 @@ def read_benchmarks(folder):
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
         if rows:
-            seconds, memory = (_number(rows[-1].get(name)) for name in ("s", "max_rss"))
             named = {"rule": path.stem if alone else path.parent.name, "map_id": "" if alone else path.stem}
-            jobs.append(named | {"seconds": seconds or 0.0, "memory_mb": memory})
+            sampled = {name: _number(rows[-1].get(column)) for name, column in _COLUMNS.items()}
+            log = Path(folder).parent / "logs" / path.relative_to(folder).with_suffix(".log")
+            jobs.append(named | sampled | logs.read_resources(log) | {"seconds": sampled["seconds"] or 0.0})
     return sorted(jobs, key=lambda job: (job["rule"], job["map_id"]))
 
 
