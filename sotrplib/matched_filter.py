@@ -198,6 +198,7 @@ def _filter_band(images, step_rad, beam_ell, noise, pixel_window):
     padded = _convolve(padded, whiten)
     padded *= weight
     rho = _convolve(padded, kernel)[:ny, :nx]
+    del padded, whiten
     squared = _square_transfer(kernel, step_rad, beam_ell, noise, pixel_window)
     kappa = _convolve(weight, squared)[:ny, :nx]
     if apodisation is not None:

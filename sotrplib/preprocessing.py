@@ -90,6 +90,7 @@ def preprocess_recorded(input_map, beam, options, *, moving=None, areas=None):
     else:
         rho, quiet, kappa, spectra = signal, signal, weight, tables.empty("noise_spectra")
         template = given_template(input_map, kappa, pixels, beam, options)
+    del signal, weight  # copies, where part of the map is unobserved
     mask = _mask(kappa, discs, areas, wcs, options)
     tile_pix = _tile_pix(pixels, options["flatfield_tile_deg"])
     field = _flat_field(quiet, kappa, mask, tile_pix, options)
