@@ -5,15 +5,32 @@ import weakref
 
 import numpy as np
 import pytest
+import skies
+from astropy.io import fits
 from filtered_skies import filtered_noise
 from members import NIGHT, cut, make_map, section, true_catalog, write_member
 
-from sotrplib import coadd, detection, geometry, maps, photometry, pointing, subtraction, tables
+from sotrplib import (
+    beams,
+    coadd,
+    detection,
+    geometry,
+    ingest,
+    mapindex,
+    maps,
+    photometry,
+    pointing,
+    preprocessing,
+    subtraction,
+    tables,
+    units,
+)
 from sotrplib import template as templates
 
 OPTIONS = section("coadd_maps") | {"flatfield_tile_deg": 0.0}
 COADD = f"solat_coadd_f090_{NIGHT}"
 NONE = ([], [], [])
+KINDS = (("map", "map"), ("weight", "ivar"))
 CENTRE = (10.0, 0.0)
 
 
@@ -42,6 +59,33 @@ def test_coadd_is_the_weighted_mean(tmp_path, rng):
     assert (arrays["coadd/hits"][0] == 3).all() and members["reason"].tolist() == [""] * 3
     assert attrs["fwhm_arcmin"] == 2.0 and found.info.info["members"] == names(3)
     assert members["weight"].tolist() == pytest.approx([m.kappa.sum() for m in sky], rel=1e-5)
+
+
+def test_maps_in_kelvin_and_microkelvin_add_up(tmp_path, rng):
+    """Files of one sky and depth in K and in uK have equal shares in their coadd, with the fluxes of the sky."""
+    shape, middle = (200, 240), (99.3, 120.4)
+    wcs, files = geometry.make_car(10.0, 0.0, 2.0, shape[0] / 120, 0.5)[1], []
+    band = beams.BandInfo(90.0, 2.05)
+    for map_id, unit in zip(names(2), ("K", "uK"), strict=True):
+        sky = skies.make_sky(shape, rng)
+        signal = sky.signal + skies.point_source(sky, *middle, 2000.0)
+        factor = units.intensity_factor(unit, 90.0)
+        for name, image, bunit in (("map", signal / factor, unit), ("ivar", sky.ivar * factor**2, f"{unit}^-2")):
+            header = wcs.to_header()
+            header["BUNIT"] = bunit
+            fits.writeto(tmp_path / f"{map_id}_{name}.fits", image.astype("f4"), header)
+        row = dict.fromkeys(mapindex.COLUMNS, "") | {"form": "intensity_ivar", "map_id": map_id}
+        row |= dict(zip(("instrument", "array", "band"), map_id.split("_"), strict=False))
+        row |= {f"{key}_path": str(tmp_path / f"{map_id}_{name}.fits") for key, name in KINDS}
+        given = ingest.read_map(row, band)
+        seen = preprocessing.preprocess(given, beams.gaussian(2.05), section("preprocess_map"))
+        files.append(write_member(tmp_path, seen))
+    found, _, members, _ = coadd.coadd_maps(files, COADD, OPTIONS)
+    assert members["weight"][0] == pytest.approx(members["weight"][1], rel=0.1)  # two measured noises
+    catalog = true_catalog(*(np.atleast_1d(v) for v in geometry.pix2sky(wcs, *middle)), 2000.0)
+    single, both = (measured(m, catalog).iloc[0] for m in (maps.read_sky_map(files[0].preprocessed), found))
+    assert both["flux_err_mjy"] == pytest.approx(single["flux_err_mjy"] / np.sqrt(2), rel=0.07)
+    assert abs(both["flux_mjy"] - 2000) < 4 * both["flux_err_mjy"] < 200
 
 
 def test_times_are_right_where_maps_overlap(tmp_path, rng):

@@ -113,6 +113,35 @@ def test_no_measurements_give_an_empty_table():
     assert found.dtypes.equals(tables.empty("source_bands").dtypes)
 
 
+def test_eta_and_v_equal_those_of_trap():
+    """Light curves of TraP's own test, 10 to 40 times 1, 2 and 3 with errors 0.1, give the eta and V it expects."""
+    flux = np.outer([1, 2, 3], [10.0, 20.0, 30.0, 40.0]).ravel()
+    found = variability.statistics(flux, np.full(12, 0.1), np.repeat(np.arange(3), 4), 3)
+    np.testing.assert_allclose(found["eta"], [16666.66666667, 66666.666666667, 150000.0], rtol=1e-12)
+    np.testing.assert_allclose(found["v"], 0.516397779494, rtol=1e-11)
+
+
+def test_eta_and_v_equal_those_of_vast():
+    """A light curve with negative fluxes, of the tests of the VAST tools, gives the eta and V they expect.
+
+    Their V, like ours, is the sample standard deviation over the unweighted mean. The tolerance is that of their tests.
+    """
+    early = [-0.1536501944065094, -0.11119924485683441, -0.7933286428451538, 1.0169366598129272]
+    early_err = [0.2477360963821411, 0.24757413566112518, 0.2197069227695465, 0.2355700582265854]
+    peak, peak_err = [3.0840001106262207, 7.142000198364258], [0.26184606552124023, 0.2906762361526489]
+    whole, whole_err = [3.947999954223633, 8.831000328063965], [0.5366007089614868, 0.5815157890319824]
+    flux, err = np.array(early + peak + early + whole), np.array(early_err + peak_err + early_err + whole_err)
+    found = variability.statistics(flux, err, np.repeat([0, 1], 6), 2)
+    np.testing.assert_allclose(found["eta"], [121.89841839024031, 59.80572010933274], rtol=1e-6)
+    np.testing.assert_allclose(found["v"], [1.7659815567107082, 1.740059768483511], rtol=1e-6)
+
+
+def test_vs_and_m_equal_those_of_vast():
+    """Pairs of the tests of the VAST tools: 200 +- 3 and 100 +- 4 have Vs = 20, fluxes 2 and 1 have m = 2/3."""
+    vs, m = variability.pair_metrics([200.0, 2.0], [3.0, 1.0], [100.0, 1.0], [4.0, 1.0])
+    assert vs[0] == 20 and m[1] == pytest.approx(2 / 3, rel=1e-15)
+
+
 def test_fractional_variability_equals_published_numbers():
     """Fluxes 1 and 3 with errors 0.1 and 0.3 give 0.698212 and its error 0.0795621, as gammapy's tests have them."""
     found = variability.statistics(np.array([1.0, 3.0]), np.array([0.1, 0.3]), np.zeros(2, int), 1)

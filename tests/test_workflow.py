@@ -386,15 +386,26 @@ def test_directory_gives_the_rows_of_a_table(run):
 TOGETHER = """
 search_difference: {enabled: true}
 coadd_maps: {groups: [{name: all}]}
+stack_sources: {positions: stacked.csv, stamp_arcmin: 10.0}
 """
 
 
 def test_maps_together(run):
-    """A coadd goes through the stages, joint and difference searches add detections, and each follows its maps."""
+    """A coadd goes through the stages, joint and difference searches add detections, and each follows its maps.
+
+    A stack at the place of the flash holds it in the maps of its night, and nothing where nothing is.
+    """
     joint, coadd = f"solat_joint_multi_{FIRST[-10:]}", f"solat_coaddall_f090_{FIRST[-10:]}"
     differences = {f"solat_diffi1_f090_{name[-10:]}" for name in (FIRST, THIRD)}
+    flash = store.read_table(run / "results/catalogs/catalog.h5", "candidates").iloc[0]
+    rows = ("flash", flash["dec_deg"]), ("nothing", flash["dec_deg"] + 0.1)
+    lines = [f"{name},{flash['ra_deg']},{dec},," for name, dec in rows]
+    lines.append(f"night,{flash['ra_deg']},{flash['dec_deg']},,{float(SECOND[-10:]) + 43200}")
+    header = "name,ra_deg,dec_deg,time_min_unix_s,time_max_unix_s"
+    (run / "stacked.csv").write_text("\n".join([header, *lines]) + "\n")
     (run / "test.yaml").write_text(CONFIG.replace("enabled: false", "enabled: true") + GIVEN + TOGETHER)
     new = {("search_jointly", joint), ("coadd_maps", coadd)} | {("search_difference", name) for name in differences}
+    new.add(("stack_sources", ""))
     assert planned(run) == new | of_map(coadd, STAGES[1:]) | of_all()
     done = snakemake(run)
     assert done.returncode == 0, done.stdout
@@ -404,10 +415,15 @@ def test_maps_together(run):
     assert len(store.read_table(run / f"results/forced_photometry/{coadd}.h5", "forced")) > 3
     candidates = store.read_table(run / "results/catalogs/catalog.h5", "candidates")
     assert candidates["confirmed"].tolist()[0] and candidates["found_by"].tolist()[0] == "map"
+    stacks = store.read_table(run / "results/stacks/stacks.h5", "stacks").set_index("name")
+    assert stacks["n_maps"].drop("(all)").to_dict() == {"flash": 3, "nothing": 3, "night": 2}
+    assert stacks["snr"]["night"] > stacks["snr"]["flash"] > 5 and abs(stacks["snr"]["nothing"]) < 4
+    assert store.list_contents(run / "results/stacks/stacks.h5")["stamps/f090/snr"] == (4, 21, 21)
     assert set(maps_table(run).index) == {FIRST, SECOND, THIRD}
     assert planned(run) == set()
     edit_pixels(run / f"given/{SECOND}_map.fits", lambda data, header: data * np.float32(1.01))
-    again = {("search_jointly", joint), ("coadd_maps", coadd)} | of_map(SECOND) | of_map(coadd, STAGES[1:])
+    again = {("search_jointly", joint), ("coadd_maps", coadd), ("stack_sources", "")}
+    again |= of_map(SECOND) | of_map(coadd, STAGES[1:])
     assert planned(run) == again | of_all()
 
 
