@@ -2,7 +2,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help env demo end-to-end test test-faults test-slurm bench bench-dag report lint format lock clean
+.PHONY: help env demo end-to-end test test-faults test-slurm bench bench-dag bench-day report lint format lock clean
 
 # The first Python >= 3.11 on PATH that starts and can make an environment; or `make env PYTHON=...`.
 PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do type -aP $$name; done | while read -r path; do \
@@ -47,6 +47,9 @@ bench: env ## measure accuracy and speed against the checked-in expectations
 
 bench-dag: env ## time and memory of a dry run of 100 to 10,000 maps beside the engine's own floor
 	$(RUN) tests/benchmarks/dag.py
+
+bench-day: env ## what a day of survey maps costs, beside the floors (DAY="--maps 24", "--empty 100", "--scaling")
+	$(RUN) tests/benchmarks/day.py $(DAY)
 
 test-slurm: env ## the workflow on a real Slurm on this host: real nights, and every fault (needs root; Debian)
 	$(RUN) -m pytest tests/test_slurm.py tests/slurm/*.py

@@ -127,6 +127,22 @@ def status(config, data_dir):
 
 
 @main.command(epilog=EXIT_STATUS)
+@click.option(
+    "--against", type=click.Path(exists=True, file_okay=False), help="Folder of an earlier run, to compare with."
+)
+def times(against):
+    """What the jobs of this folder took, by rule: time, memory, bytes read and written; or beside an earlier run."""
+    from sotrplib.report import resources
+
+    folders = [Path(RESULTS), *([Path(against, RESULTS)] if against else [])]
+    runs = [resources.read_benchmarks(folder / "benchmarks") for folder in folders]
+    for folder, jobs in zip(folders, runs, strict=True):
+        if not jobs:
+            raise click.ClickException(f"{folder}/benchmarks: holds no times of jobs; name the folder of a run")
+    click.echo(resources.compare(*runs) if against else resources.describe(*runs), nl=False)
+
+
+@main.command(epilog=EXIT_STATUS)
 @click.argument("path", type=EXISTING)
 @click.argument("table", required=False)
 @click.option("--rows", default=20, show_default=True, metavar="N", help="Rows to print; 0 for all.")

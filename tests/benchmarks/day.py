@@ -1,0 +1,139 @@
+"""What a day of survey maps costs: the whole workflow, engine included, beside the floors measured in the same run.
+
+    python tests/benchmarks/day.py [--maps 4] [--area 1] [--against results/day/earlier.json]
+    python tests/benchmarks/day.py --empty 100          the engine and its imports alone: tiny maps of empty sky
+    python tests/benchmarks/day.py --scaling            areas of 1/16, 1/4 and 1, and 1, 10 and 100 tiny maps
+
+Maps are simulated once, under results/day, and not timed. Each run starts from an empty folder; its costs are kept as
+results/day/{maps}x{area}.json, to compare another with. On a machine that is busy with other things compare CPU time.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import dayruns
+import floors
+import numpy as np
+
+from sotrplib.report import resources
+
+TINY = 1 / 850  # of the area of a survey map
+READ_WHOLE = {"find_sources", "search_jointly", "report"}  # stages that use every pixel of the filtered maps
+TARGETS = {"wall_s": 12.0, "memory_mb": 2500.0, "empty_cpu_s": 2.0}
+_HEADER = (
+    "| stage | jobs | wall s a map | CPU s a map | peak MB | read MB a map | written MB a map | floor CPU s | ratio |\n"
+    + "|---" * 9
+    + "|\n"
+)
+
+
+def main(arguments=None):
+    """Measure what is asked for, print its tables, keep its costs."""
+    options = _parse(arguments)
+    if options.scaling:
+        _print(scaling(options.cores))
+        return
+    n_maps, area = (options.empty, TINY) if options.empty else (options.maps, options.area)
+    sky = dayruns.simulated(area, n_maps, empty=bool(options.empty))
+    floor = floors.measure(sky / f"maps_{n_maps}.csv")
+    run = dayruns.run_workflow(sky, n_maps, cores=options.cores)
+    _print(describe(run, floor, n_maps, empty=bool(options.empty)))
+    label = f"{n_maps}x{'tiny' if options.empty else f'{area:g}'}"
+    kept = dayruns.FOLDER / f"{label}.json"
+    if options.against:
+        _print("\n" + resources.compare(run.jobs, json.loads(Path(options.against).read_text())["jobs"]))
+    kept.write_text(json.dumps(run._asdict() | {"n_maps": n_maps, "floor": floor}, indent=1))
+    _print(f"\nkept as {kept.relative_to(dayruns.scenes.ROOT)}\n")
+
+
+def _parse(arguments):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--maps", type=int, default=4, help="number of maps; a day has 24")
+    parser.add_argument("--area", type=float, default=1.0, help="of a map, in units of 850 square degrees")
+    parser.add_argument("--empty", type=int, metavar="N", help="N tiny maps of empty sky instead")
+    parser.add_argument("--scaling", action="store_true", help="how costs grow with area and number of maps")
+    parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--against", metavar="FILE", help="costs of an earlier run, as kept by this command")
+    return parser.parse_args(arguments)
+
+
+def _print(text):
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def describe(run, floor, n_maps, *, empty=False):
+    """Table of the stages of a run beside their floors, and its totals beside the targets."""
+    lines = [_HEADER]
+    totals = resources.by_rule(run.jobs)
+    for name, total in totals.items():
+        least = stage_floor(name, floor, total["jobs"] / n_maps)
+        numbers = [f"{total[key] / n_maps:.2f}" for key in ("seconds", "cpu_s")]
+        numbers += [f"{total['memory_mb']:.0f}", *(f"{total[key] / n_maps:.1f}" for key in ("read_mb", "written_mb"))]
+        numbers += [f"{least:.2f}", f"{total['cpu_s'] / n_maps / least:.1f}"]
+        lines.append(f"| {name} | {total['jobs']} | " + " | ".join(numbers) + " |\n")
+    jobs_cpu = sum(total["cpu_s"] for total in totals.values())
+    peak = max(total["memory_mb"] for total in totals.values())
+    lines += [
+        f"| all jobs | {len(run.jobs)} | | {jobs_cpu / n_maps:.2f} | {peak:.0f} | | | | |\n",
+        f"| engine | | | {(run.cpu_s - jobs_cpu) / n_maps:.2f} | | | | | |\n",
+        f"| whole run | | {run.wall_s / n_maps:.2f} | {run.cpu_s / n_maps:.2f} | {peak:.0f} | | | | |\n\n",
+        f"floors, CPU s a map: {', '.join(f'{name} {value:.3f}' for name, value in floor.items())}\n",
+    ]
+    if empty:
+        return "".join(lines) + f"CPU s a map: {run.cpu_s / n_maps:.2f}, target <= {TARGETS['empty_cpu_s']:g}\n"
+    wall, memory = TARGETS["wall_s"], TARGETS["memory_mb"]
+    return "".join(lines) + f"wall s a map: {run.wall_s / n_maps:.1f}, target <= {wall:g}; peak <= {memory:g} MB\n"
+
+
+def stage_floor(name, floor, jobs_a_map):
+    """CPU seconds a map that a stage cannot do without: its processes, the pixels it reads or writes, the transforms.
+
+    The filter needs three pairs of Fourier transforms, of which two are for rho and one is for kappa.
+    """
+    least = floor["empty job"] * jobs_a_map
+    if name == "preprocess_map":
+        return least + floor["read FITS"] + 3 * floor["FFT forward and inverse"] + floor["write HDF5"]
+    return least + (floor["read HDF5"] if name in READ_WHOLE else 0.0)
+
+
+def scaling(cores):
+    """Tables of CPU seconds by area and by number of maps, with the slopes of their logarithms."""
+    text, steps = (
+        "| map area | Mpixel | CPU s a map, filter | all stages a map | all jobs a map |\n" + "|---" * 5 + "|\n",
+        [],
+    )
+    for area in (1 / 16, 1 / 4, 1.0):
+        sky = dayruns.simulated(area, 2)
+        totals = resources.by_rule(dayruns.run_workflow(sky, 2, cores=cores).jobs)
+        filtered = totals["preprocess_map"]["cpu_s"] / 2
+        stages = sum(totals[name]["cpu_s"] for name in STAGES) / 2
+        jobs = sum(total["cpu_s"] for total in totals.values()) / 2
+        steps.append((area, filtered, stages, jobs))
+        text += f"| {area:g} | {29.0 * area:.1f} | {filtered:.2f} | {stages:.2f} | {jobs:.2f} |\n"
+    text += f"| slope | | {' | '.join(_slopes(steps))} |\n\n"
+    text += "| tiny maps | CPU s, jobs of maps | jobs of all | engine | whole run |\n" + "|---" * 5 + "|\n"
+    steps = []
+    for n_maps in (1, 10, 100):
+        run = dayruns.run_workflow(dayruns.simulated(TINY, n_maps, empty=True), n_maps, cores=cores)
+        per_map = sum(job["cpu_s"] for job in run.jobs if job["rule"] in STAGES)
+        rest = sum(job["cpu_s"] for job in run.jobs) - per_map
+        steps.append((n_maps, per_map, rest, run.cpu_s - per_map - rest, run.cpu_s))
+        text += f"| {n_maps} | " + " | ".join(f"{value:.1f}" for value in steps[-1][1:]) + " |\n"
+    return text + f"| slope | {' | '.join(_slopes(steps))} |\n"
+
+
+STAGES = ("preprocess_map", "fit_pointing", "forced_photometry", "find_sources", "sift_candidates")
+
+
+def _slopes(steps):
+    """Slope d log y / d log x between the first and last, and between the last two, of each column but the first."""
+    logs = np.log(np.array(steps))
+    whole, last = ((logs[-1] - logs[k])[1:] / (logs[-1] - logs[k])[0] for k in (0, -2))
+    return [f"{a:.2f} ({b:.2f} in the last step)" for a, b in zip(whole, last, strict=True)]
+
+
+if __name__ == "__main__":
+    main()

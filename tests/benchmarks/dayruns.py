@@ -1,0 +1,72 @@
+"""One run of the workflow on the maps of a day, and what each of its jobs used."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import scenes
+
+from sotrplib.report import resources
+
+FOLDER = scenes.ROOT / "results" / "day"
+CONFIG = """\
+maps: {{table: {table}}}
+catalog: {{path: {sky}/catalog.csv}}
+ephemerides: {{tables: [{sky}/ephemeris.csv]}}
+"""
+
+
+class Run(NamedTuple):
+    """Wall and CPU seconds of a whole run, engine included, and its jobs as of :func:`resources.read_benchmarks`."""
+
+    wall_s: float
+    cpu_s: float
+    jobs: list
+
+
+def simulated(area, n_maps, *, empty=False):
+    """Folder of a simulated sky, made by a process of its own if it is not there yet."""
+    command = [sys.executable, str(Path(__file__).with_name("daysky.py")), json.dumps([area, n_maps, empty])]
+    done = subprocess.run(command, env=_environment(), stdout=subprocess.PIPE, text=True, check=True)
+    return Path(done.stdout.split()[-1])
+
+
+def run_workflow(sky, n_maps, *, cores=2):
+    """Cost of the whole workflow on the maps of a simulated sky, from an empty folder."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="run_", dir=FOLDER) as folder:
+        table = sky / f"maps_{n_maps}.csv"
+        Path(folder, "run.yaml").write_text(CONFIG.format(table=table, sky=sky))
+        command = ["--snakefile", str(scenes.ROOT / "Snakefile"), "--configfile", "run.yaml", "--cores", str(cores)]
+        wall, cpu = snakemake(folder, *command)
+        return Run(wall, cpu, resources.read_benchmarks(Path(folder, "results", "benchmarks")))
+
+
+def snakemake(folder, *arguments):
+    """Wall and CPU seconds of one call in a folder, all its jobs included."""
+    with tempfile.TemporaryFile("w+") as output:
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "snakemake", "--quiet", "rules", *arguments]
+        process = subprocess.Popen(command, cwd=folder, env=_environment(), stdout=output, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        wall = time.perf_counter() - start
+        output.seek(0)
+        text = output.read()
+    if process.returncode:
+        kept = shutil.copytree(folder, tempfile.mkdtemp(prefix="day_failed_"), dirs_exist_ok=True)
+        raise RuntimeError(f"snakemake {' '.join(arguments)} failed, its folder is kept in {kept}:\n{text[-3000:]}")
+    return wall, usage.ru_utime + usage.ru_stime
+
+
+def _environment():
+    bare = {name: value for name, value in os.environ.items() if not re.match("SNAKEMAKE|SLURM", name)}
+    path = os.pathsep.join([str(scenes.ROOT), str(Path(__file__).parent)])
+    return bare | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
