@@ -3,6 +3,11 @@
 At every position each map gives a flux by forced photometry, known sources taken out and its pointing taken off, and a
 stamp of the map, resampled so that the position is its middle. Weighted by their inverse variances the fluxes of a band
 add up to one flux, and so do the stamps. The flux of a position where there is nothing is zero within its error.
+
+Maps of one place share its sky: the CMB and sources below the noise do not average away. If c is the variance of that
+sky in a filtered map, and w the inverse variances of n maps with the sum W, then the variance of the mean is
+1/W + c (1 - sum w^2 / W^2), or (1 + c W (1 - 1/n)) / W for maps of one depth. c is measured on the stamps, away from
+their middles; without stamps it is not known and taken to be none.
 """
 
 import numpy as np
@@ -14,6 +19,8 @@ EVERY = "(all)"  # name of the stack of all positions
 _REQUIRED = ["name", "ra_deg", "dec_deg"]
 _LIMITS = {"time_min_unix_s": -np.inf, "time_max_unix_s": np.inf}
 _BLOCK = 200
+_MIDDLE_ARCMIN = 4.0  # no place for measuring noise: the source is there
+_SIGMAS = 15.865, 84.135  # percentiles, one sigma below and above the median
 
 
 class StackError(ValueError):
@@ -106,11 +113,40 @@ def stack(files, maps_table, positions, options, photometry_options):
             index = pd.Index(positions["name"]).get_indexer(found["name"])
             _add_stamps(stamps, files[row["map_id"]], row["band"], positions.iloc[index], index, options)
     measurements = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
-    return summarize(measurements, positions), measurements, stamps
+    stacks = summarize(measurements, positions)
+    return with_shared_sky(stacks, shared_sky(stacks, stamps)), measurements, stamps
+
+
+def shared_sky(stacks, stamps):
+    """Variance in mJy^2 of the sky that the maps of a band share, by band; empty without stamps."""
+    found = {}
+    for band, rows in stacks[stacks["name"] != EVERY].groupby("band"):
+        if stamps is None or band not in stamps.rho:
+            continue
+        axis = (np.arange(2 * stamps.half + 1) - stamps.half) * stamps.step_arcmin
+        away = np.hypot(axis[:, None], axis) > _MIDDLE_ARCMIN
+        snr = stamps.images(band)[1][:-1, away]
+        low, high = np.percentile(snr[np.isfinite(snr)], _SIGMAS) if np.isfinite(snr).any() else (np.nan, np.nan)
+        weight = rows["flux_err_mjy"] ** -2.0 * (1 - 1 / rows["n_maps"])
+        if weight.mean() > 0 and np.isfinite(high):
+            found[band] = max(((high - low) ** 2 / 4 - 1) / weight.mean(), 0.0)
+    return found
+
+
+def with_shared_sky(stacks, variance):
+    """Table ``stacks`` with the sky that maps share in the errors; ``variance`` from :func:`shared_sky`."""
+    sky = stacks["band"].map(variance).astype(float)
+    weight = stacks["flux_err_mjy"] ** -2.0
+    factor = 1 + sky.fillna(0) * weight * (1 - 1 / stacks["n_maps"])
+    every = stacks["name"] == EVERY
+    mean = (weight * factor)[~every].groupby(stacks["band"]).sum() / weight[~every].groupby(stacks["band"]).sum()
+    factor = factor.where(~every, stacks["band"].map(mean))  # other places have other sky
+    err = stacks["flux_err_mjy"] * np.sqrt(factor.astype(float))
+    return stacks.assign(flux_err_mjy=err, snr=stacks["flux_mjy"] / err, sky_err_mjy=np.sqrt(sky))
 
 
 def summarize(measurements, positions):
-    """Weighted means by position and band, and over all positions.
+    """Weighted means by position and band, and over all positions, as if no two maps had anything in common.
 
     Returns
     -------
@@ -132,7 +168,7 @@ def summarize(measurements, positions):
     columns = {name: first[name].to_numpy() for name in ("name", "band", "ra_deg", "dec_deg")}
     columns |= {name: values.to_numpy() for name, values in counts.items()}
     columns |= {"n_measurements": found["n"], "flux_mjy": mean, "flux_err_mjy": error, "snr": mean / error}
-    return tables.make("stacks", columns | {"p_constant": found["p_constant"]})
+    return tables.make("stacks", columns | {"p_constant": found["p_constant"], "sky_err_mjy": np.nan})
 
 
 def stamp_arrays(stamps):

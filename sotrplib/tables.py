@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-VERSION = 5
+VERSION = 6
 
 
 @dataclass(frozen=True)
@@ -285,8 +285,9 @@ dec_deg | f8 | deg | declination; NaN for all positions
 n_maps | i4 | 1 | maps that measured it
 n_measurements | i4 | 1 | fluxes that were averaged
 flux_mjy | f8 | mJy | weighted mean flux
-flux_err_mjy | f8 | mJy | its error
+flux_err_mjy | f8 | mJy | its error, that of the sky which all maps share included
 snr | f8 | 1 | flux over its error
+sky_err_mjy | f8 | mJy | rms of the sky that the maps share, in one filtered map; NaN if not measured
 p_constant | f8 | 1 | probability of so large a chi-square for one flux; NaN for a single one
 time_first_unix_s | f8 | s | UTC of the first of them, unix seconds
 time_last_unix_s | f8 | s | UTC of the last

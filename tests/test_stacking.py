@@ -1,9 +1,12 @@
 """Stacks of maps of known skies: sources too faint to be seen once, and nothing where nothing is."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
-from members import NIGHT, make_map, section, true_catalog, write_member
+from filtered_skies import filtered_noise
+from members import KNEE, NIGHT, make_map, section, true_catalog, write_member
 
 from sotrplib import geometry, revisits, stacking, store
 
@@ -71,6 +74,28 @@ def test_stamps_show_the_source_in_their_middle(stacked):
     assert flux[middle, middle] == pytest.approx(stacks["flux_mjy"].iloc[-1], rel=0.05)
     ring = [snr[middle + i, middle + j] for i, j in ((6, 0), (-6, 0), (0, 6), (0, -6))]
     assert np.mean(ring) < 0.3 * snr[middle, middle]
+
+
+def test_sky_that_maps_share_enters_the_errors(tmp_path):
+    """Unknown sky of 1 mJy rms in all of 25 maps of 5 mJy: empty places scatter as their errors say, sqrt(2) wider."""
+    rng, sky = np.random.default_rng(4), filtered_noise((192, 256), np.random.default_rng(5), knee=KNEE)
+    files, rows = {}, []
+    for k in range(25):
+        map_id = f"solat_i1_f090_{NIGHT + 3600 * k}"
+        seen = make_map(rng, ([], [], []), map_id=map_id)
+        seen = dataclasses.replace(seen, rho=(seen.rho + sky / 25.0).astype("f4"))
+        files[map_id] = revisits.MapFiles(*write_member(tmp_path, seen)[:3])
+        rows.append({"map_id": map_id, "array": "i1", "band": "f090", "time_unix_s": NIGHT + 3600.0 * k})
+    east, north = (part.ravel() * 360.0 for part in np.meshgrid(np.arange(18) - 8.5, np.arange(13) - 6.0))
+    places = at(*geometry.offset_position(10.0, 0.0, east, north))
+    stacks, *_ = stacking.stack(files, pd.DataFrame(rows), places, OPTIONS, PHOTOMETRY)
+    each, total = stacks.iloc[:-1], stacks.iloc[-1]
+    assert each["sky_err_mjy"].iloc[0] == pytest.approx(1, rel=0.15)
+    assert each["flux_err_mjy"].median() == pytest.approx(np.sqrt(1 + 0.96), rel=0.1)
+    assert each["snr"].std() == pytest.approx(1, abs=0.15)  # 3 sigma of 234 places
+    assert total["flux_err_mjy"] == pytest.approx(each["flux_err_mjy"].median() / np.sqrt(len(each)), rel=0.02)
+    alone, *_ = stacking.stack(files, pd.DataFrame(rows), places, OPTIONS | {"stamp_arcmin": 0.0}, PHOTOMETRY)
+    assert alone["snr"].iloc[:-1].std() > 1.25 and alone["sky_err_mjy"].isna().all()
 
 
 def test_nothing_gives_nothing(night):

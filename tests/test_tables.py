@@ -1,11 +1,24 @@
 """Schemas, flags and mask bits: declared once, and what is made from them is exactly them."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
 from sotrplib import tables
 
 DTYPES = {"f8": "float64", "i4": "int32", "i8": "int64", "u4": "uint32", "bool": "bool", "str": "str"}
+
+
+DECLARED = {6: "4073e35c1e2ee89c"}  # of columns, flags and mask bits, by version
+
+
+def test_the_version_changes_with_the_columns():
+    """A column, flag or bit that is added, removed or renamed needs a new tables.VERSION, and its digest here."""
+    columns = {name: [(c.name, c.dtype, c.unit) for c in schema] for name, schema in tables.SCHEMAS.items()}
+    bits = {name: bit for name, (bit, _) in tables.FLAGS.items()}
+    digest = hashlib.sha256(repr((columns, bits, tables.MASK_BITS)).encode()).hexdigest()[:16]
+    assert {tables.VERSION: digest} == DECLARED
 
 
 def columns_of(schema, n=2):

@@ -1,5 +1,6 @@
 """The lines of the benchmark by name; each takes "full" or "small" and gives its rows."""
 
+import epochs
 import filtering
 import fluxes
 import inputs
@@ -19,6 +20,8 @@ LINES = {
     "completeness": searching.completeness,
     "separation": searching.separation,
     "together": together.together,
+    "differences": epochs.differences,
+    "stacks": epochs.stacks,
     "beams": inputs.beam,
     "units": inputs.unit,
     "speed": speed.speed,
