@@ -8,6 +8,7 @@ from pathlib import Path
 from sotrplib import beams, configuration, mapgroups, mapindex, provenance, snapshots
 
 DIGESTS = ".snakemake/sotrp/digests"
+is_made = mapindex.is_made
 gc.set_threshold(50_000)  # the engine's objects live to its end: looking for garbage was a fifth of a large dry run
 # Scripts import the library beside this workflow, whatever else is installed; an installed workflow is inside its library.
 BESIDE = Path(workflow.basedir, "sotrplib").is_dir()
@@ -37,16 +38,12 @@ def list_maps(options):
         rows = mapindex.read_map_table(snapshots.read_maps(options))
     else:
         rows = mapindex.read_map_table(locate(options["table"]), config["data_dir"])
+        mapindex.check_roots(rows, [config["data_dir"], *options["roots"]], options["table"])
     selected = mapindex.select(rows, options["select"])
     if not selected:
         source = options["directory"] or options["table"]
         raise ValueError(f"{source}: {len(rows)} maps, none of them selected; see maps.select in config/README.md")
     return {row["map_id"]: row for row in selected}
-
-
-def is_made(path):
-    """Whether a path is written by a rule of this workflow."""
-    return Path(path).parts[:1] == ("results",)
 
 
 def require_files(files):

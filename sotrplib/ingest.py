@@ -5,6 +5,7 @@ A map enters as FITS images in one of the forms of :data:`mapindex.FORMS` and le
 """
 
 import logging
+import math
 import warnings
 from pathlib import Path
 
@@ -28,6 +29,8 @@ _FORMS = {
     "flux_snr": (1, 0, True),
     "flux_rms": (1, 1, True),
 }
+_MOST_PIXELS = 2**31  # of a map as read; the sky has 0.93e9 of half an arcminute
+_LONGEST_HEADER = 1500 * 2880  # bytes
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, fits.VerifyError)
 
 
@@ -69,6 +72,7 @@ def read_map(row, band, *, box=None, margin_arcmin=60.0):
     wcs = _equatorial_wcs(path, header)
     window = box_window(path, wcs, box, margin_arcmin)
     cut = geometry.slice_wcs(wcs, window)
+    _check_size(path, cut.array_shape)
     weight_header = _companion_header(row["weight_path"], path, wcs)
     time_header = _companion_header(row["time_path"], path, wcs) if row.get("time_path") else {}
     signal_factor, weight_factor = _factors(row, band, header, weight_header)
@@ -138,6 +142,8 @@ def _with_image(path, use):
     if not path or not Path(path).is_file():
         raise MapError(f"{path}: no such file; correct the map table or restore the file")
     size = Path(path).stat().st_size
+    if not _header_ends(path):
+        raise MapError(f"{path}: not a readable FITS image (no END in its header); expected plain FITS: fetch it again")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)
@@ -152,6 +158,14 @@ def _with_image(path, use):
     if problem:
         raise MapError(f"{path}: {problem}")
     return result
+
+
+def _header_ends(path):
+    """Whether the first header of a FITS file has an end, so that no reader looks for it through the whole file."""
+    with open(path, "rb") as file:
+        start = file.read(_LONGEST_HEADER)
+    cards = (start[k : k + 8] for k in range(0, len(start), 80))
+    return not start.startswith(b"SIMPLE") or b"END     " in cards
 
 
 def _image_problem(hdu, file_size):
@@ -184,6 +198,15 @@ def _equatorial_wcs(path, header):
             f"{path}: has rows beyond the pole or off the sky; expected pixels on the sky: correct the header"
         )
     return wcs
+
+
+def _check_size(path, shape):
+    """Refuse to read more than any map of the sky holds."""
+    if math.prod(shape) > _MOST_PIXELS:
+        raise MapError(
+            f"{path}: {shape[0]} x {shape[1]} pixels to be read; expected at most {_MOST_PIXELS}: correct the header "
+            "or cut a box (maps.box)"
+        )
 
 
 def _companion_header(path, map_path, wcs):

@@ -5,6 +5,7 @@ A row is a dict of text with the keys ``COLUMNS``. Standard library only: the Sn
 
 import csv
 import math
+import os
 import re
 from pathlib import Path
 
@@ -46,18 +47,66 @@ def read_map_table(path, data_dir=""):
     except (OSError, UnicodeDecodeError) as error:
         raise MapTableError(f"{path}: cannot be read ({error}); give the map table in `maps: table`") from error
     numbered = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
-    cells = [[cell.strip() for cell in row] for row in csv.reader(line for _, line in numbered)]
+    reader = csv.reader(line for _, line in numbered)
+    try:
+        cells = [([cell.strip() for cell in row], numbered[reader.line_num - 1][0]) for row in reader]
+    except csv.Error as error:
+        raise MapTableError(f"{path}: is no CSV ({error}); expected one row a line") from error
     if not cells:
         raise MapTableError(f"{path}: is empty; expected a header line {','.join(COLUMNS)}")
-    header = cells[0]
+    header = cells[0][0]
     _check_header(path, header)
-    numbers = [n for n, _ in numbered[1:]]
-    for number, row in zip(numbers, cells[1:], strict=True):
+    for row, number in cells[1:]:
         if len(row) != len(header):
             raise MapTableError(f"{path} line {number}: has {len(row)} cells; expected {len(header)} as in the header")
-    rows = [{**dict.fromkeys(COLUMNS, ""), **dict(zip(header, row, strict=True))} for row in cells[1:]]
-    check_rows(rows, source=path, numbers=numbers)
+    rows = [{**dict.fromkeys(COLUMNS, ""), **dict(zip(header, row, strict=True))} for row, _ in cells[1:]]
+    check_rows(rows, source=path, numbers=[number for _, number in cells[1:]])
     return [_with_data_dir(row, data_dir, path) for row in rows]
+
+
+def check_roots(rows, roots, source):
+    """Make sure that every file of a map table is below one of the folders that it may name files in.
+
+    Parameters
+    ----------
+    rows : list of dict
+    roots : list of path
+        These folders; those below the working directory are allowed without them. A path with ``..`` counts as what
+        it leads to, links followed; others as they are written, so a link inside a root may lead out of it.
+    source : path or str
+        Named in messages.
+
+    Raises
+    ------
+    MapTableError
+        At the first file outside of them.
+    """
+    folders = [os.path.expanduser(root) for root in (".", *filter(None, roots))]
+    allowed = [os.path.join(form(root), "") for root in folders for form in (os.path.abspath, os.path.realpath)]
+    for row in rows:
+        for name in PATHS:
+            path = row[name]
+            climbs = ".." in path
+            if "\0" in path or (climbs or path.startswith(("/", "~"))) and not _below(path, tuple(allowed), climbs):
+                raise MapTableError(
+                    f"{source}: {row['map_id']}: {name} {path!r} is outside of the working directory, data_dir and "
+                    "maps.roots; correct it, or add its folder to maps.roots"
+                )
+
+
+def _below(path, allowed, climbs):
+    full = os.path.expanduser(path)  # as Snakemake does
+    return (os.path.realpath(full) if climbs else os.path.abspath(full)).startswith(allowed)
+
+
+def is_made(path):
+    """Whether a path is written by a rule of the workflow."""
+    return Path(path).parts[:1] == ("results",)
+
+
+def outside_files(row):
+    """Files of a map that no rule makes."""
+    return [row[name] for name in PATHS if row[name] and not is_made(row[name])]
 
 
 def select(rows, options):

@@ -1,13 +1,16 @@
 """HDF5 files: the only module that opens them.
 
 A file is written under a temporary name in the folder of its final one and renamed when whole, so no
-reader ever sees half a file. Nothing in it depends on the clock: equal inputs give equal bytes.
+reader ever sees half a file. Nothing in it depends on the clock: equal inputs give equal bytes. Every dataset
+carries checksums, as HDF5's own structures do, so that bytes which changed on disk are an error and no number.
 
 Layout: attributes of the root say what the file is (``map_id``, ``status``, ``reason``, ...); one group
 a table with one dataset a column (attributes ``unit`` and ``description``); arrays in the groups their
 names say. Images are compressed with bitshuffle and LZ4: read them with h5py after ``import hdf5plugin``.
 """
 
+import errno
+import glob
 import json
 import os
 import tempfile
@@ -22,18 +25,41 @@ import pandas as pd
 from sotrplib import tables
 
 CHUNK = 256
+_LONGEST_CHUNK = 1 << 16  # rows of a column
 _IMAGE_COMPRESSION = hdf5plugin.Bitshuffle(cname="lz4")
+# Errors of the machine, not of a file: another try may succeed.
+MACHINE_TROUBLE = {errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+_ALWAYS_READ = 1 << 26  # bytes
+_INFO_MOST = 1_000_000  # elements of a dataset of an info file
+_ABSENT = ("doesn't exist", "can't locate attribute")  # what HDF5 says of a name that a whole file does not have
 
 
 class StoreError(ValueError):
     """A file of ours that is missing, damaged or of another kind than expected."""
 
 
+class DamagedError(StoreError):
+    """A file that cannot be read as it was written; ``path`` names it."""
+
+    def __init__(self, path, reason):
+        super().__init__(
+            f"{path}: not a readable HDF5 file, cut short or changed on disk ({reason}); remove it and run again"
+        )
+        self.path = str(path)
+
+
 @contextmanager
 def atomic_path(path):
-    """Temporary path beside ``path`` that is renamed to it on success and removed on failure."""
+    """Temporary path beside ``path`` that is renamed to it on success and removed on failure.
+
+    What writers of the same file left behind that were killed is removed first; one that still lives, a job whose
+    workflow was killed and started again, fails then and cannot replace the file later.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        left.unlink(missing_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     try:
@@ -78,13 +104,13 @@ def read_attrs(path, group="/"):
 def read_array(path, name, window=None):
     """One array, or the part of it in ``window`` (a tuple of slices), with NaN kept as it is."""
     with _open(path) as file:
-        return file[_existing(file, name)][() if window is None else window]
+        return _dataset(file, name)[() if window is None else window]
 
 
 def read_arrays(path, group):
     """All arrays of one group as a dict of name to array."""
     with _open(path) as file:
-        return {name: data[()] for name, data in file[_existing(file, group)].items()}
+        return {name: _dataset(file, f"{group}/{name}")[()] for name in file[_existing(file, group)]}
 
 
 def read_table(path, group, columns=None):
@@ -92,7 +118,7 @@ def read_table(path, group, columns=None):
     with _open(path) as file:
         found = file[_existing(file, group)]
         names = [name for name in found.attrs["columns"] if columns is None or name in columns]
-        return pd.DataFrame({name: _read_column(found[name]) for name in names})
+        return pd.DataFrame({name: _read_column(_dataset(file, f"{group}/{name}")) for name in names})
 
 
 def read_units(path, group):
@@ -113,8 +139,12 @@ def list_contents(path):
 def read_info(path):
     """Content of a depth-1 ``_info.hdf`` file as a dict of plain values (bytes decoded)."""
     with _open(path) as file:
-        values = {name: item[()] for name, item in file.items() if isinstance(item, h5py.Dataset)}
-    return {name: _decode_info(value) for name, value in values.items()}
+        own = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
+        found = {name: file[name] for name in own if isinstance(file[name], h5py.Dataset)}
+        large = [name for name, item in found.items() if item.size > _INFO_MOST or item.external or item.is_virtual]
+        if large:
+            raise StoreError(f"{path}: {', '.join(large)} too large or kept elsewhere; expected numbers of one map")
+        return {name: _decode_info(item[()]) for name, item in found.items()}
 
 
 def write_info(path, values):
@@ -128,19 +158,33 @@ def write_info(path, values):
             file.create_dataset(name, data=array.astype("S") if array.dtype.kind == "U" else array, track_times=False)
 
 
+@contextmanager
 def _open(path):
+    """HDF5 file to read; whatever of it cannot be read is a :class:`DamagedError`, but for trouble of the machine."""
     if not Path(path).is_file():
         raise StoreError(f"{path}: no such file; run the rule that makes it")
     try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise StoreError(f"{path}: not a readable HDF5 file ({error}); remove it and run again") from error
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, RuntimeError, KeyError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        if getattr(error, "errno", None) in MACHINE_TROUBLE or any(words in str(error) for words in _ABSENT):
+            raise
+        raise DamagedError(path, error) from error
 
 
 def _existing(file, name):
     if name not in file:
         raise StoreError(f"{file.filename}: has no {name!r}, only {sorted(file)}")
     return name
+
+
+def _dataset(file, name):
+    """A dataset that can be as large as it says: one of zeros is not compressed a thousandfold."""
+    data = file[_existing(file, name)]
+    size = os.path.getsize(file.filename)
+    if isinstance(data, h5py.Dataset) and data.nbytes > 1000 * size + _ALWAYS_READ:
+        raise DamagedError(file.filename, f"{name} promises {data.nbytes} bytes, the file has {size}")
+    return data
 
 
 def _umask():
@@ -174,7 +218,15 @@ def _write_array(file, name, values, attrs):
     if values.ndim >= 2 and values.size:
         chunk = tuple(min(n, CHUNK) for n in values.shape[-2:])
         options = {"chunks": (1,) * (values.ndim - 2) + chunk, "compression": _IMAGE_COMPRESSION}
-    _write_attrs(file.create_dataset(name, data=values, track_times=False, **options), attrs)
+    _write_attrs(_create(file, name, values, **options), attrs)
+
+
+def _create(group, name, values, **layout):
+    """Dataset with checksums; HDF5 has none for one without elements or dimensions."""
+    checked = {"fletcher32": True} if values.ndim and values.size else {}
+    if checked and "chunks" not in layout:
+        layout["chunks"] = (min(len(values), _LONGEST_CHUNK), *values.shape[1:])
+    return group.create_dataset(name, data=values, track_times=False, **checked, **layout)
 
 
 def _write_frame(group, schema, frame):
@@ -186,7 +238,7 @@ def _write_frame(group, schema, frame):
         if column.dtype == "str":
             encoded = [text.encode() for text in values]
             values = np.array(encoded, dtype=f"S{max(map(len, encoded), default=1) or 1}")
-        data = group.create_dataset(column.name, data=values, track_times=False)
+        data = _create(group, column.name, values)
         data.attrs["unit"], data.attrs["description"] = column.unit, column.description
 
 

@@ -150,3 +150,26 @@ def test_maps_are_selected_by_what_they_are():
     assert chosen(arrays=["i3"]) == [2, 3] and chosen(bands=["f150"]) == [1]
     assert chosen(time_min_unix_s=200, time_max_unix_s=250) == [2]
     assert chosen(exclude=["solat_i1_f090_100"], n_max=2) == [1, 2]
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../map.fits", "data/../../map.fits", "~/map.fits"])
+def test_files_outside_of_the_roots_are_refused(path):
+    """A map table cannot name files outside of the working directory unless their folder is a root."""
+    row = dict.fromkeys(mapindex.PATHS, "") | {"map_id": "a_b_c_1", "map_path": path}
+    with pytest.raises(mapindex.MapTableError, match=r"a_b_c_1: map_path .* is outside .*maps\.roots"):
+        mapindex.check_roots([row], ["", "elsewhere"], "maps.csv")
+    mapindex.check_roots([row], ["/"], "maps.csv")
+
+
+def test_files_of_the_roots_are_accepted(tmp_path):
+    """Files below the working directory, a root, or reached through a link in one, are fine."""
+    (tmp_path / "link").symlink_to("/usr")
+    paths = [
+        "map.fits",
+        "a/../map.fits",
+        f"{tmp_path}/map.fits",
+        f"{tmp_path}/a/../map.fits",
+        f"{tmp_path}/link/map.fits",
+    ]
+    rows = [dict.fromkeys(mapindex.PATHS, "") | {"map_id": "a_b_c_1", "map_path": path} for path in paths]
+    mapindex.check_roots(rows, ["", str(tmp_path)], "maps.csv")

@@ -127,3 +127,51 @@ def test_info_files_survive(tmp_path):
     back = store.read_info(tmp_path / "i.hdf")
     np.testing.assert_array_equal(back.pop("period"), values.pop("period"))
     assert back == values
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A file with an image, a table and attributes."""
+    path = tmp_path_factory.mktemp("whole") / "whole.h5"
+    image = np.random.default_rng(3).normal(size=(300, 270)).astype("f4")
+    frames = {"catalog": ("catalog", make_catalog(500))}
+    store.write(path, attrs={"status": "ok", "info": {"a": 1}}, arrays={"maps/x": image}, frames=frames)
+    return path
+
+
+def read_all(path):
+    """Everything in a file, as bytes and plain values."""
+    arrays = [store.read_array(path, "maps/x").tobytes(), store.read_table(path, "catalog").to_json()]
+    return [*arrays, store.read_attrs(path), store.read_units(path, "catalog")]
+
+
+def test_truncated_file_is_damaged(whole, tmp_path):
+    """A file cut anywhere is an error that names it."""
+    content = whole.read_bytes()
+    for size in np.linspace(1, len(content) - 1, 40).astype(int):
+        (tmp_path / "a.h5").write_bytes(content[:size])
+        with pytest.raises(store.DamagedError, match=r"a\.h5: not a readable HDF5 file") as caught:
+            read_all(tmp_path / "a.h5")
+        assert caught.value.path == str(tmp_path / "a.h5")
+
+
+def test_changed_byte_is_noticed_or_does_not_matter(whole, tmp_path, rng):
+    """With any one byte changed, a file reads as before or is damaged; no other number comes out of it."""
+    content, expected, noticed = whole.read_bytes(), read_all(whole), 0
+    for place in rng.integers(0, len(content), 200):
+        changed = bytearray(content)
+        changed[place] ^= 0x55
+        (tmp_path / "a.h5").write_bytes(changed)
+        try:
+            assert read_all(tmp_path / "a.h5") == expected, place
+        except store.DamagedError:
+            noticed += 1
+    assert noticed > 150
+
+
+def test_writer_that_was_killed_leaves_nothing(tmp_path):
+    """What a killed writer of a file left is gone when the file is written, and others' files are not."""
+    (tmp_path / ".a.h5.x1y2.h5").write_bytes(b"half")
+    (tmp_path / ".b.h5.x1y2.h5").write_bytes(b"half")
+    store.write(tmp_path / "a.h5", attrs={"n": 1})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".b.h5.x1y2.h5", "a.h5"]
