@@ -42,6 +42,9 @@ end-to-end: env ## the same from a socat and a mapcat database into lightcurvedb
 test: lint ## lint, then all tests
 	$(RUN) -m pytest
 
+test-faults: env ## kill, fill, damage and replace what the workflow needs while it runs, several minutes
+	$(RUN) -m pytest -m 'faults or not faults' tests/test_faults.py
+
 bench: env ## measure accuracy and speed against the checked-in expectations
 	$(RUN) tests/benchmarks/run.py
 

@@ -8,7 +8,7 @@ rule confirm_candidates:
         forced=every("forced_photometry"),
         sifted=every("sifted"),
         searches=SEARCHES,
-        shared=ancient(outside(EXTERNAL_FILES)),
+        shared=from_outside(EXTERNAL_FILES),
         made=[path for path in EXTERNAL_FILES if is_made(path)],
     output:
         candidates="results/catalogs/candidates.h5",

@@ -35,7 +35,7 @@ rule search_jointly:
         forced=observed("forced_photometry"),
         sifted=observed("sifted"),
         catalog="results/inputs/catalog.h5",
-        shared=ancient(outside(MOVING_FILES)),
+        shared=from_outside(MOVING_FILES),
         made=[path for path in MOVING_FILES if is_made(path)],
     output:
         found="results/joint/{map_id}.h5",

@@ -2,12 +2,14 @@
 
 import gc
 import os
+import time
 from functools import cache
 from pathlib import Path
 
 from sotrplib import beams, configuration, mapgroups, mapindex, provenance, snapshots
 
-DIGESTS = ".snakemake/sotrp/digests"
+DIGESTS = provenance.DIGESTS
+START = time.time()
 is_made = mapindex.is_made
 gc.set_threshold(50_000)  # the engine's objects live to its end: looking for garbage was a fifth of a large dry run
 # Scripts import the library beside this workflow, whatever else is installed; an installed workflow is inside its library.
@@ -71,6 +73,21 @@ COADD_OPTIONS = ("correct_pointing", "moving_mask_arcmin", "flatfield_tile_deg",
 # parameters makes a job run again. Simulated files are made by rules and followed like any other output.
 
 
+def dated(paths):
+    """Those files that exist and are not dated into the future: Snakemake takes no output older than an input."""
+    return [path for path in paths if os.path.exists(path) and os.stat(path).st_mtime <= START]
+
+
+def dated_of(files):
+    """Function of the wildcards that gives those of the files of an input function that :func:`dated` gives."""
+    return lambda wildcards: dated(files(wildcards))
+
+
+def from_outside(paths):
+    """Input files of a rule that come from outside."""
+    return ancient(dated(outside(paths)))
+
+
 def map_row(wildcards):
     """Row of the map table."""
     if wildcards.map_id not in MAPS:
@@ -85,7 +102,7 @@ def named_files(wildcards):
 
 def given_files(wildcards):
     """Files of a map that come from outside and exist: a missing one fails its map, not the run."""
-    return [path for path in named_files(wildcards) if not is_made(path) and Path(path).exists()]
+    return dated(mapindex.outside_files(map_row(wildcards)))
 
 
 def made_files(wildcards):
@@ -95,9 +112,8 @@ def made_files(wildcards):
 
 def map_digest(wildcards):
     """Digest of the bytes of a map's files from outside."""
-    paths = [path for path in named_files(wildcards) if not is_made(path)]
-    cache_file = Path(DIGESTS, f"{wildcards.map_id}.json")
-    return provenance.inputs_digest(paths, cache_file, config["maps"]["digest"]) if paths else ""
+    paths = mapindex.outside_files(map_row(wildcards))
+    return provenance.map_digest(wildcards.map_id, paths, config["maps"]["digest"])
 
 
 @cache
@@ -242,7 +258,7 @@ def exports(formats):
 
 
 CATALOG_PATH = config["catalog"]["path"]
-CATALOG_INPUT = CATALOG_PATH if is_made(CATALOG_PATH) else ancient(CATALOG_PATH)
+CATALOG_INPUT = CATALOG_PATH if is_made(CATALOG_PATH) else from_outside([CATALOG_PATH])
 EPHEMERIDES = config["ephemerides"]
 GEOMETRY_FILES = [config["simulate"][key] for key in ("geometry_map", "time_map") if config["simulate"][key]]
 MASKS = ("galaxy", "extra", "noise")

@@ -30,7 +30,7 @@ rule sift_candidates:
         forced="results/forced_photometry/{map_id}.h5",
         detections="results/detections/{map_id}.h5",
         catalog="results/inputs/catalog.h5",
-        shared=ancient(outside(MOVING_FILES)),
+        shared=from_outside(MOVING_FILES),
         made=[path for path in MOVING_FILES if is_made(path)],
     output:
         sifted="results/sifted/{map_id}.h5",

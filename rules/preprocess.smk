@@ -4,7 +4,7 @@
 rule read_catalog:
     input:
         catalog=CATALOG_INPUT,
-        shared=ancient(outside(config["catalog"]["additional"])),
+        shared=from_outside(config["catalog"]["additional"]),
         made=[path for path in config["catalog"]["additional"] if is_made(path)],
     output:
         catalog="results/inputs/catalog.h5",
@@ -28,7 +28,7 @@ rule preprocess_map:
         given=ancient(given_files),
         made=filter_made_files,
         instruments=INSTRUMENTS,
-        shared=ancient(filter_files),
+        shared=ancient(dated_of(filter_files)),
     output:
         map="results/preprocessed/{map_id}.h5",
     log:
@@ -50,6 +50,7 @@ rule preprocess_map:
         options=config["preprocess_map"],
         ephemerides=MASKED,
         digest=map_digest,
+        digest_mode=config["maps"]["digest"],
         digests=digests_of(filter_files),
         code=code("preprocess_map"),
     script:

@@ -6,7 +6,7 @@ rule measure_recovery:
         given=ancient(given_files),
         made=made_files,
         instruments=INSTRUMENTS,
-        shared=ancient(masked_files),
+        shared=ancient(dated_of(masked_files)),
         map="results/preprocessed/{map_id}.h5",
         pointing="results/pointing/{map_id}.h5",
         detections="results/detections/{map_id}.h5",

@@ -4,7 +4,7 @@
 rule simulate_truth:
     input:
         objects=locate(config["simulate"]["objects"]),
-        shared=ancient(outside(GEOMETRY_FILES)),
+        shared=from_outside(GEOMETRY_FILES),
     output:
         truth="results/simulated/truth.h5",
     log:
@@ -46,7 +46,7 @@ rule simulate_map:
     input:
         truth="results/simulated/truth.h5",
         instruments=INSTRUMENTS,
-        shared=ancient(simulate_files),
+        shared=ancient(dated_of(simulate_files)),
     output:
         signal="results/simulated/{map_id}_map.fits",
         ivar="results/simulated/{map_id}_ivar.fits",

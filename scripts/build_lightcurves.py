@@ -8,5 +8,4 @@ def main(job):
     lightcurves.write(job.output.lightcurves, curves, index, {"provenance": provenance.job_record(job)})
 
 
-with logs.capture(snakemake.log[0]):
-    main(snakemake)
+logs.run_job(snakemake, main)

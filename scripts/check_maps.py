@@ -25,12 +25,10 @@ def main(job):
 
 
 def forget(reasons, folder):
-    given_up = [Path(name).stem for name, reason in reasons.items() if tries.is_given_up(reason)]
-    for map_id in given_up:
-        tries.forget(folder, map_id)
+    given_up = {Path(name).stem: reason for name, reason in reasons.items() if tries.is_given_up(reason)}
+    for map_id, reason in given_up.items():
+        tries.forget(folder, map_id, reason)
     return [f"The same command tries {len(given_up)} of them again."] if given_up else []
 
 
-with logs.capture(snakemake.log[0]):
-    message = main(snakemake)
-sys.exit(message)
+sys.exit(logs.run_job(snakemake, main))

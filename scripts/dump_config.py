@@ -11,5 +11,4 @@ def main(job):
         yaml.safe_dump(record, file, sort_keys=False)
 
 
-with logs.capture(snakemake.log[0]):
-    main(snakemake)
+logs.run_job(snakemake, main)

@@ -10,5 +10,4 @@ def main(job):
         issued.to_csv(temporary, index=False, lineterminator="\n")
 
 
-with logs.capture(snakemake.log[0]):
-    main(snakemake)
+logs.run_job(snakemake, main)

@@ -21,5 +21,4 @@ def main(job):
         exports.export(path, *frames[Path(path).stem])
 
 
-with logs.capture(snakemake.log[0]):
-    main(snakemake)
+logs.run_job(snakemake, main)

@@ -13,5 +13,4 @@ def main(job):
             mapexports.write_field(path, sky_map, field)
 
 
-with logs.capture(snakemake.log[0]):
-    main(snakemake)
+logs.run_job(snakemake, main)

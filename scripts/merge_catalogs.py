@@ -35,5 +35,4 @@ def read_map(row, map_path, pointing_path, forced_path, detections_path, sifted_
     return catalogs.map_row(row, row, attrs.get("n_pointing", 0), n_rows, offset=offset), forced
 
 
-with logs.capture(snakemake.log[0]):
-    main(snakemake)
+logs.run_job(snakemake, main)

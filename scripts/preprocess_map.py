@@ -1,6 +1,6 @@
 """Filter one map: rho, kappa, time and mask in the one form that all later stages read."""
 
-from sotrplib import beams, ephemerides, ingest, logs, maps, preprocessing
+from sotrplib import beams, ephemerides, ingest, logs, mapindex, maps, preprocessing, provenance
 
 
 def filter_map(job):
@@ -11,6 +11,8 @@ def filter_map(job):
     box, margin = job.params.box, job.params.box_margin_arcmin
     cut_after = box and job.params.box_cut == "filtered"
     given = ingest.read_map(row, band, box=None if cut_after else box, margin_arcmin=margin)
+    read = mapindex.outside_files(row)
+    provenance.require_unchanged(row["map_id"], read, job.params.digest_mode, job.params.digest)
     clock = ephemerides.PixelClock(given.time, given.info.t_ref_unix_s, given.signal.shape)
     radii = options["planet_mask_radius_arcmin"], options["asteroid_mask_radius_arcmin"]
     reach = {"margin_arcmin": max(radii), "kinds": ephemerides.KINDS if radii[1] else ("planet",)}

@@ -5,11 +5,10 @@ from sotrplib import logs, provenance, sources, store
 
 def main(job):
     options = job.params.options
-    catalog = sources.read_catalogs(job.input.catalog, options)
+    catalog = sources.read_catalogs(options["path"], options)
     attrs = {key: options[key] for key in ("freq_ghz", "spectral_index")} | catalog.attrs
     attrs["provenance"] = provenance.job_record(job)
     store.write(job.output.catalog, attrs=attrs, frames={"catalog": ("catalog", catalog)})
 
 
-with logs.capture(snakemake.log[0]):
-    main(snakemake)
+logs.run_job(snakemake, main)

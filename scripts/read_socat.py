@@ -16,5 +16,4 @@ def main(job):
             table.to_csv(temporary, index=False, lineterminator="\n")
 
 
-with logs.capture(snakemake.log[0]):
-    main(snakemake)
+logs.run_job(snakemake, main)

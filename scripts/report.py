@@ -15,5 +15,4 @@ def main(job):
     report.write_page(job.output.page, frames, files, **more)
 
 
-with logs.capture(snakemake.log[0]):
-    main(snakemake)
+logs.run_job(snakemake, main)

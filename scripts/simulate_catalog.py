@@ -9,5 +9,4 @@ def main(job):
     truth.write_ephemeris(job.output.ephemeris, sky, job.params.options)
 
 
-with logs.capture(snakemake.log[0]):
-    main(snakemake)
+logs.run_job(snakemake, main)

@@ -18,5 +18,4 @@ def main(job):
     )
 
 
-with logs.capture(snakemake.log[0]):
-    main(snakemake)
+logs.run_job(snakemake, main)

@@ -9,5 +9,4 @@ def main(job):
     truth.write_truth(job.output.truth, truth.simulate_truth(options, job.params.seed, objects))
 
 
-with logs.capture(snakemake.log[0]):
-    main(snakemake)
+logs.run_job(snakemake, main)

@@ -16,5 +16,4 @@ def main(job):
         path.write_text(summary + "\n")
 
 
-with logs.capture(snakemake.log[0]):
-    main(snakemake)
+logs.run_job(snakemake, main)

@@ -31,7 +31,9 @@ def read_maps(preprocessed, last):
     """
     rows = []
     for first_path, last_path in zip(preprocessed, last, strict=True):
-        attrs = store.read_attrs(first_path) | store.read_attrs(last_path)
+        attrs = store.read_attrs(last_path)
+        if attrs["status"] == "ok":  # the first file of a failed map may be the damaged one
+            attrs = store.read_attrs(first_path) | attrs
         labels = dict(zip(("instrument", "array", "band"), attrs["map_id"].split("_"), strict=False))
         numbers = {name: attrs.get(name, np.nan) for name in (*_MAP_NUMBERS, "fwhm_arcmin")}
         freq_ghz = attrs.get("info", {}).get("freq_ghz", np.nan)

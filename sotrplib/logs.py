@@ -2,23 +2,24 @@
 
 A map that cannot be used costs that map and nothing else: its job succeeds and writes a file with
 status "failed", the reason and zero-row tables; later jobs of the map see the status and pass it on.
+So does a map whose files in the workflow are damaged, or whose jobs were cut off time and again, but since
+the map is not at fault the next call of the workflow tries it again.
 """
 
-import errno
 import logging
 import os
 import re
 import resource
 import signal
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from sotrplib import provenance, store, tables, tries
+from sotrplib import mapindex, provenance, store, tables, tries
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 LEVEL_VARIABLE = "SOTRP_LOG_LEVEL"  # environment variable: DEBUG, INFO or WARNING
-TRANSIENT = {errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _USED = "used {cpu_s:.2f} s of CPU, {memory_mb:.0f} MB at the peak, read {read_mb:.1f} MB, wrote {written_mb:.1f} MB"
 _FOUND = re.compile(re.sub(r"\{(\w+):\S+?\}", r"(?P<\1>[\\d.]+)", _USED) + "$")
 _log = logging.getLogger(__name__)
@@ -103,6 +104,31 @@ def _stop(number, _frame):
     raise Stopped(f"{signal.Signals(number).name}: out of time, or cancelled")
 
 
+def run_job(job, main):
+    """Do the job of a rule of all maps: ``main(job)``, with its messages in its log.
+
+    Inputs that another clock dated into the future get the date of now, or Snakemake would not accept any output. A
+    damaged file of the workflow is removed, so that the next call makes it anew, and the job fails.
+    """
+    with capture(job.log[0]):
+        settle_dates(job.input)
+        try:
+            return main(job)
+        except store.DamagedError as error:
+            if mapindex.is_made(error.path):
+                _log.error("%s: removed, to be made anew by the next call", error.path)
+                Path(error.path).unlink(missing_ok=True)  # another job may have found it too
+            raise
+
+
+def settle_dates(paths):
+    """Give files of the workflow that are dated into the future the date of now."""
+    for path in filter(os.path.exists, filter(mapindex.is_made, paths)):
+        if os.stat(path).st_mtime > time.time():
+            _log.warning("%s: dated into the future; set to now: compare the clocks of the machines", path)
+            os.utime(path)
+
+
 def write_tables(path, result, attrs):
     """Write what a map's job returned: a dict with any of ``attrs``, ``arrays`` and ``frames``."""
     store.write(path, attrs=attrs | result.get("attrs", {}), arrays=result.get("arrays"), frames=result.get("frames"))
@@ -133,6 +159,7 @@ def run_map_job(job, work, *, schemas=(), write=write_tables, required=None):
     """
     given_up = tries.given_up(job)
     with capture(job.log[0]), tries.noted(job):
+        settle_dates(job.input)
         attrs = {"map_id": job.wildcards.map_id, "provenance": provenance.job_record(job)}
         result, reason = _try(job, work, given_up, job.input if required is None else required)
         if reason:
@@ -151,10 +178,12 @@ def _try(job, work, given_up, required):
             return work(job), ""
         _log.error("not tried: %s", reason)
     except Exception as error:  # whatever is wrong with one map must not cost the others
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) in TRANSIENT:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) in store.MACHINE_TROUBLE:
             raise
         _log.exception("%s: this map is recorded as failed", job.wildcards.map_id)
         reason = _describe(error)
+        if isinstance(error, store.DamagedError) and mapindex.is_made(error.path):
+            reason = tries.of_damage(error.path, reason)
     return None, reason
 
 

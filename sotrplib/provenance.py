@@ -21,6 +21,9 @@ PACKAGE = "sotrplib"
 BLOCK = 1 << 20
 SAMPLED_BLOCKS = 18
 MISSING = "missing"
+DIGESTS = ".snakemake/sotrp/digests"  # what is known of files from outside
+
+
 # Import statements and quoted words by pattern: every call of Snakemake reads all modules, and ten times as fast as by
 # their syntax trees. What looks like one in a comment or a text counts too, which costs a job too many and no change.
 _IMPORT = re.compile(
@@ -82,6 +85,35 @@ def shared_digest(path, folder):
     """Digest of one file that many jobs share, kept in a cache of its own below ``folder``; always of all its bytes."""
     name = hashlib.blake2b(str(path).encode(), digest_size=8).hexdigest()
     return inputs_digest([path], Path(folder, "shared", f"{name}.json"))
+
+
+class InputChanged(ValueError):
+    """An input that was replaced after its job was planned or while it was read."""
+
+
+def map_digest(map_id, paths, mode):
+    """Digest of the files of a map that come from outside, kept in a cache of the map's own; empty without any."""
+    return inputs_digest(paths, Path(DIGESTS, f"{map_id}.json"), mode) if paths else ""
+
+
+def require_unchanged(map_id, paths, mode, planned):
+    """Make sure that the files which a map's job has read are those that it was planned with.
+
+    Parameters
+    ----------
+    map_id, paths, mode
+        As :func:`map_digest` was given them; files with size and time stamp as before are not read again.
+    planned : str
+        What it returned then.
+
+    Raises
+    ------
+    InputChanged
+        What was read may be half of one file and half of another. The digest is another one at the next call of the
+        workflow, so the job runs again.
+    """
+    if map_digest(map_id, paths, mode) != planned:
+        raise InputChanged(f"{', '.join(map(str, paths))}: replaced while it was being read; run again for the new one")
 
 
 def _stamped_digest(path, known, mode):

@@ -14,6 +14,7 @@ from sotrplib import store
 
 TRIES = 3
 GIVEN_UP = f"given up after {TRIES} tries"
+NOT_AT_FAULT = "to be made anew"  # begins the reason of a map whose files in the workflow are damaged
 KILLED = "was killed: out of memory, out of time, or its machine was lost"
 
 
@@ -51,19 +52,28 @@ def given_up(job):
 
 
 def is_given_up(reason):
-    """Whether the reason of a failed map is one of :func:`given_up`: another run may do better."""
-    return reason.startswith(GIVEN_UP)
+    """Whether the reason of a failed map is one of :func:`given_up` or of damage: another run may do better."""
+    return reason.startswith((GIVEN_UP, NOT_AT_FAULT))
 
 
-def forget(folder, map_id):
+def of_damage(path, reason):
+    """Reason of a map that failed since the file ``path`` of the workflow is damaged."""
+    return f"{NOT_AT_FAULT}: {path}: {reason}"
+
+
+def forget(folder, map_id, reason):
     """Remove what was recorded in place of the results of a map that was given up, so that another run tries it again.
 
     Parameters
     ----------
     folder : path
         Holds a folder of files ``{map_id}.h5`` for each stage.
-    map_id : str
+    map_id, reason : str
+        The map, and why it failed: a damaged file that :func:`of_damage` named there is removed too. It could not be
+        before, since the engine lets no job run whose input is missing.
     """
+    if reason.startswith(NOT_AT_FAULT):
+        Path(reason.split(": ")[1]).unlink(missing_ok=True)
     for path in Path(folder).glob(f"*/{map_id}.h5"):
         if store.read_attrs(path).get("status") == "failed":
             path.unlink()

@@ -130,6 +130,17 @@ def test_code_digest_changes_with_named_data(package):
     assert provenance.code_digest(package.script) != before
 
 
+def test_replaced_input_is_noticed(data, tmp_path, monkeypatch):
+    """A file that changed since its digest was taken is an error; one with a new date alone is not."""
+    monkeypatch.chdir(tmp_path)
+    planned = provenance.map_digest("m", ["a.fits"], "full")
+    os.utime(data, (5, 5))
+    provenance.require_unchanged("m", ["a.fits"], "full", planned)
+    data.write_bytes(b"other")
+    with pytest.raises(provenance.InputChanged, match="a.fits: replaced while it was being read"):
+        provenance.require_unchanged("m", ["a.fits"], "full", planned)
+
+
 def test_job_record_counts_many_inputs():
     """The record of a merge of many maps gives their number, since a list would not fit an attribute."""
     job = SimpleNamespace(input=[f"{i}.h5" for i in range(30)], params={"options": {}}, rule="merge_catalogs")

@@ -49,10 +49,15 @@ def test_early_tries_are_made(job):
 
 
 def test_forgetting_leaves_good_results(tmp_path):
-    """What a given-up map recorded as failed is removed; its good files and other maps' files stay."""
+    """What a given-up map recorded as failed goes, and the damaged file it names; good files and others' stay."""
     for stage, name, status in (("a", MAP_ID, "ok"), ("b", MAP_ID, "failed"), ("b", "other", "failed")):
         store.write(tmp_path / stage / f"{name}.h5", attrs={"status": status})
-    tries.forget(tmp_path, MAP_ID)
+    damaged = tmp_path / "c" / "x.h5"
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"half")
+    tries.forget(tmp_path, MAP_ID, tries.GIVEN_UP)
+    assert damaged.exists()
+    tries.forget(tmp_path, MAP_ID, tries.of_damage(damaged, "cut short: half"))
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.h5"))
     assert left == [f"a/{MAP_ID}.h5", "b/other.h5"]
 

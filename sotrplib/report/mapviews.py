@@ -81,7 +81,7 @@ def view_map(map_path, pointing_path, source_paths, targets, *, draw=Draw.ALL, s
     MapView or None
         None for a failed map.
     """
-    attrs = store.read_attrs(map_path)
+    attrs = store.read_attrs(source_paths[-1])  # the last stage hands on what failed in any
     if attrs.get("status") == "failed":
         if sheet:
             _write_sheet(plots.overview(f"{attrs['map_id']} failed: {attrs['reason']}", None, []), sheet)
