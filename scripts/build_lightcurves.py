@@ -1,10 +1,13 @@
 """Sort the measurements of every source into its light curve."""
 
-from sotrplib import lightcurves, logs, provenance, store
+from pathlib import Path
+
+from sotrplib import lightcurves, logs, provenance
 
 
 def main(job):
-    curves, index = lightcurves.build(store.read_table(job.input.catalog, "measurements"), job.params.options)
+    folder = Path(job.output.lightcurves).parent
+    curves, index = lightcurves.stream(job.input.catalog, job.params.options, folder)
     lightcurves.write(job.output.lightcurves, curves, index, {"provenance": provenance.job_record(job)})
 
 

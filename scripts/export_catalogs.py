@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sotrplib import exports, logs, originals, store, tables
 
-TABLES = ("measurements", "candidates", "counterparts", "maps")
+TABLES = ("candidates", "counterparts", "maps")
 
 
 def main(job):
@@ -15,10 +15,18 @@ def main(job):
     frames["counterparts"] = exports.of_candidates(frames["counterparts"][0], chosen), tables.SCHEMAS["counterparts"]
     sources, source_bands = (store.read_table(job.input.catalog, name) for name in ("sources", "source_bands"))
     frames["sources"] = exports.wide_sources(sources, source_bands)
-    measurements, _ = frames["measurements"]
-    frames["measured_sources"] = originals.measured_sources(measurements, candidates), originals.COLUMNS
     for path in job.output:
-        exports.export(path, *frames[Path(path).stem])
+        name = Path(path).stem
+        exports.export(path, *(frames[name] if name in frames else read_long(job.input.catalog, name, candidates)))
+
+
+def read_long(catalog, name, candidates):
+    """Blocks of the measurements, in our columns or the original's, and the columns."""
+    n_rows, blocks = store.count_rows(catalog, "measurements"), store.read_blocks(catalog, "measurements")
+    if name == "measurements":
+        return store.Blocks(n_rows, blocks), tables.SCHEMAS[name]
+    translated = (originals.measured_sources(block, candidates) for block in blocks)
+    return store.Blocks(n_rows, translated), originals.COLUMNS
 
 
 logs.run_job(snakemake, main)

@@ -1,28 +1,35 @@
 """Merge the measurements of all maps into one catalogue of sources, candidates and maps."""
 
-from sotrplib import catalogs, logs, pointing, provenance, revisits, store
+from functools import cache
+from pathlib import Path
+
+from sotrplib import catalogs, logs, pointing, provenance, revisits, spools, store
+
+TABLES = ("measurements", "candidates", "counterparts")
 
 
 def main(job):
     maps = catalogs.read_maps(job.input.maps, job.input.sifted)
-    lists = (job.input.maps, job.input.pointing, job.input.forced, job.input.detections, job.input.sifted)
-    rows, parts = [], [store.read_table(job.input.candidates, "measurements")]
-    for row, *paths in zip(maps.to_dict("records"), *lists, strict=True):
-        summary, forced = read_map(row, *paths)
-        rows.append(summary)
-        parts.append(catalogs.forced_measurements(forced, row))
-    measurements = catalogs.merge_measurements(parts)
-    candidates = store.read_table(job.input.candidates, "candidates")
-    options, reference_ghz = job.params.options, job.params.reference_ghz
-    sources, bands = catalogs.merge_sources(measurements, candidates, options, reference_ghz)
-    frames = {"measurements": measurements, "sources": sources, "source_bands": bands, "candidates": candidates}
-    frames["counterparts"] = store.read_table(job.input.candidates, "counterparts")
-    frames["maps"] = catalogs.make_maps(rows)
-    store.write(
-        job.output.catalog,
-        attrs={"provenance": provenance.job_record(job)},
-        frames={name: (name, frame) for name, frame in frames.items()},
-    )
+    names = ("maps", "pointing", "forced", "detections", "sifted")
+    files = zip(maps.to_dict("records"), *(job.input[name] for name in names), strict=True)
+    tables = {name: store.read_table(job.input.candidates, name) for name in TABLES}
+    others, candidates, rows = tables.pop("measurements"), tables["candidates"], []
+    n_rows = len(others) + sum(store.count_rows(path, "forced") for path in job.input.forced)
+
+    def read_maps():
+        for row, *paths in sorted(files, key=lambda entry: entry[0]["map_id"]):
+            summary, forced = read_map(row, *paths)
+            rows.append(summary)
+            yield row, forced
+
+    with spools.Spool(1 + n_rows // spools.ROWS, Path(job.output.catalog).parent) as spool:
+        stream = spool.passed(catalogs.stream_measurements(read_maps(), others), "source_id")
+        options, reference_ghz = job.params.options, job.params.reference_ghz
+        merged = cache(lambda: catalogs.merge_parts(spool.parts(), candidates, options, reference_ghz))
+        frames = {"measurements": store.Blocks(n_rows, stream), "sources": lambda: merged()[0]}
+        frames |= {"source_bands": lambda: merged()[1], "maps": lambda: catalogs.make_maps(rows), **tables}
+        frames = {name: (name, frame) for name, frame in frames.items()}
+        store.write(job.output.catalog, attrs={"provenance": provenance.job_record(job)}, frames=frames)
 
 
 def read_map(row, map_path, pointing_path, forced_path, detections_path, sifted_path):

@@ -146,6 +146,35 @@ def merge_measurements(parts):
     return tables.make("measurements", merged.sort_values(_SORTED_BY, kind="stable", ignore_index=True))
 
 
+def stream_measurements(maps, others):
+    """The rows of :func:`merge_measurements`, one map at a time.
+
+    Parameters
+    ----------
+    maps : iterable of (mapping, pandas.DataFrame)
+        Row of each map (map_id, array, band and freq_ghz) and its table ``forced``, by map_id.
+    others : pandas.DataFrame
+        Table ``measurements`` of all other kinds, of these maps.
+
+    Yields
+    ------
+    pandas.DataFrame
+        Table ``measurements`` of a map, in the order of :func:`merge_measurements`.
+    """
+    by_map = dict(iter(others.groupby("map_id")))
+    for row, forced in maps:
+        yield merge_measurements([forced_measurements(forced, row), by_map.get(row["map_id"], others[:0])])
+
+
+def merge_parts(parts, candidates, options, reference_ghz):
+    """As :func:`merge_sources`, of measurements that come in parts, all of one source in one part."""
+    found = [merge_sources(part, candidates, options, reference_ghz) for part in parts]
+    found = found or [merge_sources(tables.empty("measurements"), candidates, options, reference_ghz)]
+    sources, bands = (pd.concat(list(frames), ignore_index=True) for frames in zip(*found, strict=True))
+    sources = sources.sort_values("source_id", kind="stable", ignore_index=True)
+    return sources, bands.sort_values(["source_id", "band"], kind="stable", ignore_index=True)
+
+
 def merge_sources(measurements, candidates, options, reference_ghz):
     """Sources and candidates that were measured, and their statistics in every band.
 

@@ -8,6 +8,7 @@ import json
 import pickle
 
 import numpy as np
+import pandas as pd
 
 from sotrplib import store, tables, viewers
 
@@ -38,8 +39,8 @@ def export(path, frame, columns):
     ----------
     path : path
         Final name, ending in one of :data:`SUFFIXES` or :data:`PLACE_SUFFIXES`; it appears when whole.
-    frame : pandas.DataFrame
-        The table.
+    frame : pandas.DataFrame or store.Blocks
+        The table. Blocks are written one by one as Parquet and CSV, and put together for the other formats.
     columns : sequence of tables.Column
         Unit and description of each column of ``frame``, in its order; for a plain table
         ``tables.SCHEMAS[schema]``, for wide sources as :func:`wide_sources` returns them.
@@ -55,12 +56,22 @@ def export(path, frame, columns):
     writers |= {".reg": viewers.write_regions, ".html": viewers.write_links, ".pickle": _write_pickle}
     if suffix not in writers:
         raise ValueError(f"{path}: cannot export to {suffix!r}; use one of {sorted(writers)}")
-    if [column.name for column in columns] != list(frame.columns):
-        raise ValueError(
-            f"{path}: the table has columns {list(frame.columns)}, described are {[c.name for c in columns]}"
-        )
+    frames = _checked(path, frame.frames if isinstance(frame, store.Blocks) else [frame], columns)
     with store.atomic_path(path) as temporary:
-        writers[suffix](temporary, frame, columns)
+        if suffix in (".parquet", ".csv"):
+            writers[suffix](temporary, frames, columns)
+        else:
+            writers[suffix](temporary, pd.concat(list(frames), ignore_index=True), columns)
+
+
+def _checked(path, frames, columns):
+    """The same tables, if their columns are those described."""
+    for frame in frames:
+        if [column.name for column in columns] != list(frame.columns):
+            raise ValueError(
+                f"{path}: the table has columns {list(frame.columns)}, described are {[c.name for c in columns]}"
+            )
+        yield frame
 
 
 def of_classes(candidates, classes):
@@ -106,21 +117,27 @@ def _with_band(name, band):
     return name.removesuffix("_mjy") + f"_{band}" + ("_mjy" if name.endswith("_mjy") else "")
 
 
-def _write_parquet(path, frame, columns):
+def _write_parquet(path, frames, columns):
     import pyarrow as pa
     import pyarrow.parquet
 
-    plain = pa.Table.from_pandas(frame, preserve_index=False)
-    fields = [
-        field.with_metadata({"unit": column.unit, "description": column.description})
-        for field, column in zip(plain.schema, columns, strict=True)
-    ]
-    schema = pa.schema(fields, metadata=plain.schema.metadata)
-    pyarrow.parquet.write_table(plain.cast(schema), path, compression="zstd")
+    writer = None
+    for frame in frames:
+        plain = pa.Table.from_pandas(frame, preserve_index=False)
+        if writer is None:
+            fields = [
+                field.with_metadata({"unit": column.unit, "description": column.description})
+                for field, column in zip(plain.schema, columns, strict=True)
+            ]
+            schema = pa.schema(fields, metadata=plain.schema.metadata)
+            writer = pyarrow.parquet.ParquetWriter(path, schema, compression="zstd")
+        writer.write_table(plain.cast(schema))
+    writer.close()
 
 
-def _write_csv(path, frame, columns):
-    frame.to_csv(path, index=False, lineterminator="\n")
+def _write_csv(path, frames, columns):
+    for number, frame in enumerate(frames):
+        frame.to_csv(path, index=False, lineterminator="\n", mode="a" if number else "w", header=not number)
 
 
 def _write_fits(path, frame, columns):

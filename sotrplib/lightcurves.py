@@ -4,10 +4,12 @@ The file holds one table sorted by source, band and time, and an index of where 
 that the light curve of one source among millions is read without the rest.
 """
 
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 
-from sotrplib import store, tables, variability
+from sotrplib import spools, store, tables, variability
 
 TABLE = "lightcurves"
 
@@ -37,6 +39,49 @@ def build(measurements, options):
     index = pd.DataFrame({"source_id": ids.astype("U"), "first": first.astype("i8"), "count": count.astype("i8")})
     limits = _limits(curves, options)
     return tables.make("lightcurves", curves.assign(upper_limit_mjy=limits)), index
+
+
+def stream(catalog, options, folder):
+    """Light curves of a merged catalogue too long for memory.
+
+    Parameters
+    ----------
+    catalog : path
+        File with the table ``measurements``.
+    options : mapping
+        As of :func:`build`.
+    folder : path
+        Where the rows have room on their way.
+
+    Returns
+    -------
+    curves : store.Blocks
+        The rows of :func:`build`.
+    index : pandas.DataFrame
+        As of :func:`build`.
+    """
+    counts = _count_rows(catalog)
+    ends = np.cumsum(counts.to_numpy())
+    index = pd.DataFrame({"source_id": counts.index, "first": ends - counts.to_numpy(), "count": counts.to_numpy()})
+    return store.Blocks(int(counts.sum()), _sorted_parts(catalog, spools.in_order(counts), options, folder)), index
+
+
+def _count_rows(catalog):
+    """Rows of each source, sorted by source."""
+    counts = Counter()
+    for block in store.read_blocks(catalog, "measurements", ["kind", "source_id"]):
+        counts.update(block.loc[block["kind"] != "blind", "source_id"].value_counts().to_dict())
+    ids = sorted(counts)
+    return pd.Series([counts[name] for name in ids], index=pd.Index(ids, dtype="str"), dtype="i8")
+
+
+def _sorted_parts(catalog, part, options, folder):
+    with spools.Spool(1 + int(part.max()) if len(part) else 1, folder) as spool:
+        for block in store.read_blocks(catalog, "measurements"):
+            kept = block[block["kind"] != "blind"]
+            spool.add(kept, part.reindex(kept["source_id"]).to_numpy())
+        for rows in spool.parts():
+            yield build(rows, options)[0]
 
 
 def _limits(curves, options):

@@ -12,9 +12,12 @@ names say. Images are compressed with bitshuffle and LZ4: read them with h5py af
 import errno
 import glob
 import json
+import math
 import os
 import tempfile
+from collections.abc import Iterable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -47,6 +50,14 @@ class DamagedError(StoreError):
             f"{path}: not a readable HDF5 file, cut short or changed on disk ({reason}); remove it and run again"
         )
         self.path = str(path)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A table too long for memory: the number of its rows, and the rows, in order, in tables of any length."""
+
+    n_rows: int
+    frames: Iterable
 
 
 @contextmanager
@@ -83,7 +94,8 @@ def write(path, *, attrs=None, arrays=None, frames=None):
     arrays : dict of str to array or (array, dict), optional
         Dataset name (with groups, ``maps/rho``) to array, or to array and attributes.
     frames : dict of str to (schema, DataFrame), optional
-        Group name to the name of its schema in :data:`tables.SCHEMAS` and the table.
+        Group name to the name of its schema in :data:`tables.SCHEMAS` and the table; in its place may stand
+        :class:`Blocks`, or a function that returns the table and is called when those before it are written.
     """
     with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
         file.attrs["table_version"] = tables.VERSION
@@ -92,7 +104,7 @@ def write(path, *, attrs=None, arrays=None, frames=None):
             values, extra = array if isinstance(array, tuple) else (array, {})
             _write_array(file, name, np.asarray(values), extra)
         for name, (schema, frame) in (frames or {}).items():
-            _write_frame(file.create_group(name), schema, frame)
+            _write_frame(file.create_group(name), schema, frame() if callable(frame) else frame)
 
 
 def read_attrs(path, group="/"):
@@ -119,6 +131,22 @@ def read_table(path, group, columns=None):
         found = file[_existing(file, group)]
         names = [name for name in found.attrs["columns"] if columns is None or name in columns]
         return pd.DataFrame({name: _read_column(_dataset(file, f"{group}/{name}")) for name in names})
+
+
+def read_blocks(path, group, columns=None, rows=1 << 16):
+    """A table too long for memory in tables of so many rows, at least one of them, as an iterable."""
+    with _open(path) as file:
+        found = file[_existing(file, group)]
+        names = [name for name in found.attrs["columns"] if columns is None or name in columns]
+        for start in range(0, max(_length(found), 1), rows):
+            window = slice(start, start + rows)
+            yield pd.DataFrame({name: _read_column(found[name], window) for name in names})
+
+
+def count_rows(path, group):
+    """Number of rows of a table."""
+    with _open(path) as file:
+        return _length(file[_existing(file, group)])
 
 
 def read_units(path, group):
@@ -218,32 +246,79 @@ def _write_array(file, name, values, attrs):
     if values.ndim >= 2 and values.size:
         chunk = tuple(min(n, CHUNK) for n in values.shape[-2:])
         options = {"chunks": (1,) * (values.ndim - 2) + chunk, "compression": _IMAGE_COMPRESSION}
-    _write_attrs(_create(file, name, values, **options), attrs)
+    data = _create(file, name, values.shape, values.dtype, **options)
+    data[...] = values
+    _write_attrs(data, attrs)
 
 
-def _create(group, name, values, **layout):
+def _create(group, name, shape, dtype, **layout):
     """Dataset with checksums; HDF5 has none for one without elements or dimensions."""
-    checked = {"fletcher32": True} if values.ndim and values.size else {}
+    checked = {"fletcher32": True} if shape and math.prod(shape) else {}
     if checked and "chunks" not in layout:
-        layout["chunks"] = (min(len(values), _LONGEST_CHUNK), *values.shape[1:])
-    return group.create_dataset(name, data=values, track_times=False, **checked, **layout)
+        layout["chunks"] = (min(shape[0], _LONGEST_CHUNK), *shape[1:])
+    return group.create_dataset(name, shape, dtype, track_times=False, **checked, **layout)
 
 
 def _write_frame(group, schema, frame):
-    frame = tables.make(schema, frame)
+    blocks = frame if isinstance(frame, Blocks) else Blocks(len(frame), [frame])
     group.attrs["schema"] = schema
-    group.attrs["columns"] = list(frame.columns)
+    group.attrs["columns"] = tables.column_names(schema)
+    start = 0
+    for part in _batches(blocks.frames if blocks.n_rows else [tables.empty(schema)]):
+        part = tables.make(schema, part)
+        for column in tables.SCHEMAS[schema]:
+            values = _as_stored(part[column.name], column)
+            _room(group, column.name, blocks.n_rows, values.dtype)[start : start + len(values)] = values
+        start += len(part)
+    if start != blocks.n_rows:
+        raise StoreError(f"{group.name}: {start} rows were given; expected {blocks.n_rows} as announced")
     for column in tables.SCHEMAS[schema]:
-        values = frame[column.name].to_numpy()
-        if column.dtype == "str":
-            encoded = [text.encode() for text in values]
-            values = np.array(encoded, dtype=f"S{max(map(len, encoded), default=1) or 1}")
-        data = _create(group, column.name, values)
+        data = group[column.name]
         data.attrs["unit"], data.attrs["description"] = column.unit, column.description
 
 
-def _read_column(dataset):
-    values = dataset[()]
+def _batches(frames):
+    """The same rows in tables of ``_LONGEST_CHUNK`` rows, but for the last: whole chunks are written at once."""
+    waiting, n_waiting, whole_ones = [], 0, 0
+    for frame in frames:
+        waiting.append(frame)
+        n_waiting += len(frame)
+        while n_waiting >= _LONGEST_CHUNK:
+            whole = pd.concat(waiting, ignore_index=True) if len(waiting) > 1 else waiting[0]
+            yield whole.iloc[:_LONGEST_CHUNK]
+            whole_ones += 1
+            waiting, n_waiting = [whole.iloc[_LONGEST_CHUNK:]], n_waiting - _LONGEST_CHUNK
+    if n_waiting or not whole_ones:
+        yield pd.concat(waiting, ignore_index=True) if len(waiting) > 1 else waiting[0]
+
+
+def _as_stored(values, column):
+    if column.dtype != "str":
+        return values.to_numpy()
+    encoded = [text.encode() for text in values]
+    return np.array(encoded, dtype=f"S{max(map(len, encoded), default=1) or 1}")
+
+
+def _room(group, name, n_rows, dtype):
+    """The dataset of a column of so many rows, made or, for longer texts than it has held so far, made wider."""
+    if name not in group:
+        return _create(group, name, (n_rows,), dtype)
+    old = group[name]
+    if old.dtype.kind == "S" and old.dtype.itemsize < dtype.itemsize:
+        del group[name]
+        wide = _create(group, name, (n_rows,), dtype)
+        for start in range(0, n_rows, _LONGEST_CHUNK):
+            wide[start : start + _LONGEST_CHUNK] = old[start : start + _LONGEST_CHUNK]
+        return wide
+    return old
+
+
+def _length(group):
+    return len(group[group.attrs["columns"][0]])
+
+
+def _read_column(dataset, window=()):
+    values = dataset[window]
     if values.dtype.kind == "S":
         return pd.array([text.decode() for text in values], dtype="str")
     return values

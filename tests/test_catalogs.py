@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from nights import MERGE
 
-from sotrplib import catalogs, store, tables
+from sotrplib import catalogs, spools, store, tables
 
 ROW = {"map_id": "solat_i1_f090_1750000000", "instrument": "solat", "array": "i1", "band": "f090", "freq_ghz": 90.0}
 
@@ -132,3 +132,21 @@ def test_nothing_gives_empty_tables(maps):
     empty = tables.empty("sifted").assign(map_id="", array="", band="", freq_ghz=0.0)
     assert len(catalogs.blind_measurements(empty, [], candidates(0))) == 0
     assert len(catalogs.make_maps([])) == 0
+
+
+def test_streaming_changes_nothing(rng, tmp_path):
+    """Map by map, and source by source through the disk, the tables are those made in memory, to the last bit."""
+    forced = {f"m{k}": filled("forced", 30, source_id=[f"s{j}" for j in range(30)], flags=0) for k in range(12)}
+    for frame in forced.values():
+        frame["flux_mjy"], frame["time_unix_s"] = rng.normal(9, 2, 30), rng.uniform(1.7e9, 1.8e9, 30)
+    rows = {name: ROW | {"map_id": name, "band": rng.choice(["f090", "f150"])} for name in forced}
+    others = catalogs.forced_measurements(forced["m3"], rows["m3"]).assign(kind="confirm", source_id="C0")[:1]
+    parts = [catalogs.forced_measurements(frame, rows[name]) for name, frame in forced.items()]
+    expected = catalogs.merge_measurements([*parts, others])
+    with spools.Spool(4, tmp_path) as spool:
+        maps = ((rows[name], forced[name]) for name in sorted(forced))
+        streamed = pd.concat(list(spool.passed(catalogs.stream_measurements(maps, others), "source_id")))
+        found = catalogs.merge_parts(spool.parts(), candidates(1), MERGE, 90.0)
+    pd.testing.assert_frame_equal(streamed.reset_index(drop=True), expected)
+    for frame, other in zip(found, catalogs.merge_sources(expected, candidates(1), MERGE, 90.0), strict=True):
+        pd.testing.assert_frame_equal(frame, other)

@@ -17,7 +17,7 @@ from astropy.io import fits
 from astropy.io.votable import parse as parse_votable
 from astropy.table import Table
 
-from sotrplib import exports, tables
+from sotrplib import exports, store, tables
 
 
 def filled(schema, n=5):
@@ -190,3 +190,25 @@ def test_votable_marks_positions(tmp_path):
     fields = {field.name: field.ucd for field in parse_votable(path).get_first_table().fields}
     assert fields["ra_deg"] == "pos.eq.ra;meta.main" and fields["dec_deg"] == "pos.eq.dec;meta.main"
     assert fields["candidate_id"] == "meta.id;meta.main" and fields["flux_mjy"] == "phot.flux.density;em.mm"
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".fits"])
+@pytest.mark.parametrize("n", [0, 7])
+def test_blocks_export_like_the_whole(tmp_path, suffix, n):
+    """A table exported block by block has the rows, types and descriptions of the table exported whole."""
+    columns = tables.SCHEMAS["sources"]
+    frame = pd.concat([tables.empty("sources")] + [_one_source(k) for k in range(n)], ignore_index=True)
+    frame = tables.make("sources", frame)
+    blocks = store.Blocks(n, [frame[:3], frame[3:]])
+    exports.export(tmp_path / f"whole{suffix}", frame, columns)
+    exports.export(tmp_path / f"blocks{suffix}", blocks, columns)
+    if suffix == ".parquet":
+        whole, again = (pq.read_table(tmp_path / f"{name}{suffix}") for name in ("whole", "blocks"))
+        assert whole.equals(again) and whole.schema.equals(again.schema, check_metadata=True)
+    else:
+        assert (tmp_path / f"whole{suffix}").read_bytes() == (tmp_path / f"blocks{suffix}").read_bytes()
+
+
+def _one_source(k):
+    blank = {"str": f"s{k}", "bool": False}
+    return tables.make("sources", {c.name: [blank.get(c.dtype, k)] for c in tables.SCHEMAS["sources"]})

@@ -30,7 +30,7 @@ from test_workflow import (
 )
 from test_workflow import planned as planned_in
 
-from sotrplib import mapindex, store
+from sotrplib import mapindex, store, tries
 
 pytestmark = pytest.mark.slow
 every_fault = pytest.mark.faults  # left out where the marker is, in favour of the short core
@@ -214,12 +214,15 @@ def test_job_killed_while_writing(run, finished):
 
 @every_fault
 def test_job_killed_every_time(run, finished):
-    """A map whose job is killed at every try is failed in the catalogue, the other is not; the next run cures it."""
-    head = begin(run)
+    """A map whose job is killed at three tries is failed in the catalogue, the other is not; the next run cures it."""
+    head, killed = begin(run), set()
     while head.poll() is None:
-        if (process := job_process(head.pid, "fit_pointing")) and FIRST in _open_files(process):
+        process = job_process(head.pid, "fit_pointing")
+        if process and len(killed | {process}) <= tries.TRIES and FIRST in _open_files(process):
             os.kill(process, signal.SIGKILL)
+            killed.add(process)
         time.sleep(0.001)
+    assert len(killed) == tries.TRIES
     status, text = finish(head, run)
     assert status == 1 and f"{FIRST}: given up after 3 tries: fit_pointing was killed" in text
     assert [status_of(run, name)[0] for name in MAP_IDS] == ["failed", "ok"]

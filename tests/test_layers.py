@@ -22,6 +22,7 @@ FLOORS = [
         "provenance",
         "snapshots",
         "tries",
+        "spools",
     ],
     [
         "crossmatch",

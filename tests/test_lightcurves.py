@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sotrplib import lightcurves, tables, variability
+from sotrplib import lightcurves, spools, store, tables, variability
 
 OPTIONS = {"detect_snr": 3.0, "limit_confidence": 0.95}
 
@@ -93,3 +93,26 @@ def test_equal_curves_give_equal_bytes(rng, tmp_path):
         lightcurves.write(tmp_path / name, *built)
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
     assert np.all(built[1]["count"] > 0)
+
+
+@pytest.mark.parametrize("rows", [1, 37, 10_000])
+def test_light_curves_built_in_parts_are_the_same(rng, tmp_path, monkeypatch, rows):
+    """Built source by source from a file, in parts of any length, the light curves and their index are the same."""
+    frame = measurements(rng).assign(kind=rng.choice(["forced", "blind", "confirm"], 200))
+    store.write(tmp_path / "catalog.h5", frames={"measurements": ("measurements", frame)})
+    monkeypatch.setattr(lightcurves.spools.in_order, "__defaults__", (rows,))
+    blocks, index = lightcurves.stream(tmp_path / "catalog.h5", OPTIONS, tmp_path)
+    curves = pd.concat(list(blocks.frames), ignore_index=True)
+    expected, expected_index = lightcurves.build(frame, OPTIONS)
+    pd.testing.assert_frame_equal(curves, expected)
+    pd.testing.assert_frame_equal(index, expected_index, check_dtype=False)
+    assert blocks.n_rows == len(expected) and spools.ROWS > 1000
+
+
+def test_no_measurements_make_an_empty_file(tmp_path):
+    """Without measurements the file has a table without rows and an empty index."""
+    store.write(tmp_path / "catalog.h5", frames={"measurements": ("measurements", tables.empty("measurements"))})
+    lightcurves.write(tmp_path / "lc.h5", *lightcurves.stream(tmp_path / "catalog.h5", OPTIONS, tmp_path))
+    assert (
+        len(store.read_table(tmp_path / "lc.h5", "lightcurves")) == len(lightcurves.read_index(tmp_path / "lc.h5")) == 0
+    )

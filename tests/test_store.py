@@ -175,3 +175,34 @@ def test_writer_that_was_killed_leaves_nothing(tmp_path):
     (tmp_path / ".b.h5.x1y2.h5").write_bytes(b"half")
     store.write(tmp_path / "a.h5", attrs={"n": 1})
     assert sorted(path.name for path in tmp_path.iterdir()) == [".b.h5.x1y2.h5", "a.h5"]
+
+
+@pytest.mark.parametrize("sizes", [(), (0,), (3,), (5, 0, 7), (70_000, 70_000, 1)])
+def test_table_in_blocks_is_the_same_table(tmp_path, sizes):
+    """A table written block by block, its texts ever longer, reads back equal, whole and in blocks."""
+    frame = make_catalog(sum(sizes))
+    edges = np.cumsum([0, *sizes])
+    frames = (frame[start:stop] for start, stop in zip(edges[:-1], edges[1:], strict=True))
+    store.write(tmp_path / "a.h5", frames={"catalog": ("catalog", store.Blocks(len(frame), frames))})
+    pd.testing.assert_frame_equal(store.read_table(tmp_path / "a.h5", "catalog"), frame)
+    assert store.count_rows(tmp_path / "a.h5", "catalog") == len(frame)
+    blocks = list(store.read_blocks(tmp_path / "a.h5", "catalog", ["ra_deg", "source_id"], rows=1000))
+    assert max(map(len, blocks), default=0) <= 1000
+    if blocks:
+        pd.testing.assert_frame_equal(pd.concat(blocks, ignore_index=True), frame[["source_id", "ra_deg"]])
+
+
+def test_number_of_rows_must_be_as_announced(tmp_path):
+    """Blocks with fewer rows than announced are an error, and leave no file."""
+    with pytest.raises(store.StoreError, match="3 rows were given; expected 4"):
+        store.write(tmp_path / "a.h5", frames={"c": ("catalog", store.Blocks(4, [make_catalog(3)]))})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_table_may_come_late(tmp_path):
+    """A function in place of a table is called when the tables before it are written."""
+    said = []
+    frames = {"a": ("catalog", store.Blocks(3, (said.append("a") or frame for frame in [make_catalog(3)])))}
+    frames["b"] = ("catalog", lambda: said.append("b") or make_catalog(2))
+    store.write(tmp_path / "a.h5", frames=frames)
+    assert said == ["a", "b"] and store.count_rows(tmp_path / "a.h5", "b") == 2
