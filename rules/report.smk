@@ -83,3 +83,9 @@ rule check_maps:
         code=code("check_maps"),
     script:
         "../scripts/check_maps.py"
+
+
+onerror:  # whichever job failed: the same command tries again what was given up for want of memory, time or disk
+    from sotrplib import tries
+
+    tries.forget_all("results")

@@ -166,6 +166,7 @@ def run_map_job(job, work, *, schemas=(), write=write_tables, required=None):
             groups = schemas if isinstance(schemas, dict) else {name: name for name in schemas}
             frames = {group: (name, tables.empty(name)) for group, name in groups.items()}
             store.write(job.output[0], attrs=attrs | {"status": "failed", "reason": reason}, frames=frames)
+            tries.remember(job, reason)
         else:
             write(job.output[0], result, attrs | {"status": "ok", "reason": ""})
 

@@ -264,7 +264,7 @@ def _write_frame(group, schema, frame):
     group.attrs["schema"] = schema
     group.attrs["columns"] = tables.column_names(schema)
     start = 0
-    for part in _batches(blocks.frames if blocks.n_rows else [tables.empty(schema)]):
+    for part in _batches(blocks.frames, tables.empty(schema)):
         part = tables.make(schema, part)
         for column in tables.SCHEMAS[schema]:
             values = _as_stored(part[column.name], column)
@@ -277,8 +277,11 @@ def _write_frame(group, schema, frame):
         data.attrs["unit"], data.attrs["description"] = column.unit, column.description
 
 
-def _batches(frames):
-    """The same rows in tables of ``_LONGEST_CHUNK`` rows, but for the last: whole chunks are written at once."""
+def _batches(frames, empty):
+    """The same rows in tables of ``_LONGEST_CHUNK`` rows, but for the last: whole chunks are written at once.
+
+    All of ``frames`` are asked for, be there rows or not; without any comes the table ``empty``.
+    """
     waiting, n_waiting, whole_ones = [], 0, 0
     for frame in frames:
         waiting.append(frame)
@@ -288,8 +291,10 @@ def _batches(frames):
             yield whole.iloc[:_LONGEST_CHUNK]
             whole_ones += 1
             waiting, n_waiting = [whole.iloc[_LONGEST_CHUNK:]], n_waiting - _LONGEST_CHUNK
-    if n_waiting or not whole_ones:
+    if n_waiting:
         yield pd.concat(waiting, ignore_index=True) if len(waiting) > 1 else waiting[0]
+    elif not whole_ones:
+        yield empty
 
 
 def _as_stored(values, column):

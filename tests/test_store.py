@@ -192,6 +192,17 @@ def test_table_in_blocks_is_the_same_table(tmp_path, sizes):
         pd.testing.assert_frame_equal(pd.concat(blocks, ignore_index=True), frame[["source_id", "ra_deg"]])
 
 
+def test_blocks_without_rows_are_asked_for(tmp_path):
+    """Tables without rows are asked for one by one all the same, and none at all give a table without rows."""
+    asked = []
+    frames = (asked.append(n) or make_catalog(0) for n in range(3))
+    store.write(tmp_path / "a.h5", frames={"catalog": ("catalog", store.Blocks(0, frames))})
+    assert asked == [0, 1, 2]
+    store.write(tmp_path / "b.h5", frames={"catalog": ("catalog", store.Blocks(0, []))})
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+    assert list(store.read_table(tmp_path / "b.h5", "catalog").columns) == list(make_catalog(0).columns)
+
+
 def test_number_of_rows_must_be_as_announced(tmp_path):
     """Blocks with fewer rows than announced are an error, and leave no file."""
     with pytest.raises(store.StoreError, match="3 rows were given; expected 4"):

@@ -48,6 +48,24 @@ def test_early_tries_are_made(job):
         assert tries.given_up(job) == ""
 
 
+def test_job_killed_as_it_notes(job):
+    """A note without a word, since its job was killed in that moment, is one of a killed job."""
+    tries.note_path(job).touch()
+    assert tries.given_up(job) == f"given up after 3 tries: find_sources {tries.KILLED}"
+
+
+def test_what_was_recorded_is_forgotten(tmp_path):
+    """Maps that were given up are forgotten whatever ended the run; maps at fault themselves are not."""
+    for name, reason in ((MAP_ID, f"{tries.GIVEN_UP}: a was killed"), ("other", "no image")):
+        store.write(tmp_path / "a" / f"{name}.h5", attrs={"status": "failed", "reason": reason})
+        log = tmp_path / "logs" / "a" / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        tries.remember(SimpleNamespace(log=[str(log)]), reason)
+    tries.forget_all(tmp_path)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["other.h5"]
+    assert list((tmp_path / "logs" / "a").iterdir()) == []
+
+
 def test_forgetting_leaves_good_results(tmp_path):
     """What a given-up map recorded as failed goes, and the damaged file it names; good files and others' stay."""
     for stage, name, status in (("a", MAP_ID, "ok"), ("b", MAP_ID, "failed"), ("b", "other", "failed")):
