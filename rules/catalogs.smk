@@ -7,6 +7,7 @@ rule confirm_candidates:
         pointing=every("pointing"),
         forced=every("forced_photometry"),
         sifted=every("sifted"),
+        sealed=ancient(SEALED_FILES),
         searches=SEARCHES,
         shared=from_outside(EXTERNAL_FILES),
         made=[path for path in EXTERNAL_FILES if is_made(path)],
@@ -22,6 +23,7 @@ rule confirm_candidates:
         options=config["confirm_candidates"],
         photometry=config["forced_photometry"],
         digests=file_digests(EXTERNAL_FILES),
+        sealed=[provenance.shared_digest(path, DIGESTS) for path in SEALED_FILES],
         code=code("confirm_candidates"),
     script:
         "../scripts/confirm_candidates.py"
@@ -34,6 +36,7 @@ rule merge_catalogs:
         forced=every("forced_photometry"),
         detections=every("detections"),
         sifted=every("sifted"),
+        sealed=ancient(SEALED_FILES),
         candidates="results/catalogs/candidates.h5",
     output:
         catalog="results/catalogs/catalog.h5",
@@ -112,3 +115,29 @@ rule export_alerts:
         code=code("export_alerts"),
     script:
         "../scripts/export_alerts.py"
+
+
+rule seal_period:
+    input:
+        maps=in_period("preprocessed"),
+        pointing=in_period("pointing"),
+        forced=in_period("forced_photometry"),
+        detections=in_period("detections"),
+        sifted=in_period("sifted"),
+        searches=searches_in_period,
+    output:
+        tables="results/periods/{period}.h5",
+        maps="results/periods/{period}.csv",
+    log:
+        "results/logs/seal_period/{period}.log",
+    benchmark:
+        "results/benchmarks/seal_period/{period}.tsv"
+    wildcard_constraints:
+        period=periods.open_pattern(SEALED),
+    conda:
+        "../envs/sotrp.yaml"
+    params:
+        rows=rows_in_period,
+        code=code("seal_period"),
+    script:
+        "../scripts/seal_period.py"

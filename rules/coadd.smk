@@ -93,6 +93,7 @@ rule stack_sources:
         maps=every("preprocessed"),
         pointing=every("pointing"),
         forced=every("forced_photometry"),
+        sealed=ancient(SEALED_FILES),
         positions=ancient(STACKED) if not is_made(STACKED) else STACKED,
     output:
         stacks="results/stacks/stacks.h5",

@@ -6,7 +6,7 @@ import time
 from functools import cache
 from pathlib import Path
 
-from sotrplib import beams, configuration, mapgroups, mapindex, provenance, snapshots
+from sotrplib import beams, configuration, mapgroups, mapindex, periods, provenance, snapshots
 
 DIGESTS = provenance.DIGESTS
 START = time.time()
@@ -58,11 +58,22 @@ def require_files(files):
 config.update(snapshots.use_sources(configuration.resolve(config, load_schema())))
 os.environ.update(SOTRP_LOG_LEVEL=config["log_level"])  # no parameter: what is said does not change what is made
 require_files(configuration.list_files(config))
-MAPS = list_maps(config["maps"])
+LISTED = list_maps(config["maps"])
+SEALED = config["maps"]["sealed"]
+periods.require_complete(LISTED, SEALED)
+SEALED_FILES = [f"{periods.FOLDER}/{period}.h5" for period in SEALED]  # finished for good: no rule makes them again
+
+
+def still_open(ids):
+    """Those maps, or searches of several of them, that are not of a sealed period: a mapping by their ids."""
+    return {map_id: value for map_id, value in ids.items() if not periods.is_in(map_id, SEALED)}
+
+
+MAPS = still_open(LISTED)
 INSTRUMENTS = locate(config["instruments"])
-COADDS = mapgroups.coadds(MAPS.values(), config["coadd_maps"])
-OBSERVATIONS = mapgroups.observations(MAPS.values(), config["search_jointly"]["gap_s"])
-CHANGING = MAPS if config["search_difference"]["enabled"] else {}
+COADDS = mapgroups.coadds(LISTED.values(), config["coadd_maps"])
+OBSERVATIONS = mapgroups.observations(LISTED.values(), config["search_jointly"]["gap_s"])
+CHANGING = LISTED if config["search_difference"]["enabled"] else {}
 DIFFERENCES = mapgroups.differences(CHANGING, OBSERVATIONS, config["search_difference"])
 DIFFERENCE_SECTIONS = ("search_difference", "coadd_maps", "find_sources", "forced_photometry", "sift_candidates")
 JOINT_SECTIONS = ("search_jointly", "coadd_maps", "find_sources", "forced_photometry", "sift_candidates")
@@ -90,9 +101,11 @@ def from_outside(paths):
 
 def map_row(wildcards):
     """Row of the map table."""
-    if wildcards.map_id not in MAPS:
-        raise ValueError(f"{wildcards.map_id}: no such map in the map table or directory; known: {list(MAPS)[:5]} ...")
-    return MAPS[wildcards.map_id]
+    if wildcards.map_id not in LISTED:
+        raise ValueError(
+            f"{wildcards.map_id}: no such map in the map table or directory; known: {list(LISTED)[:5]} ..."
+        )
+    return LISTED[wildcards.map_id]
 
 
 def named_files(wildcards):
@@ -200,7 +213,7 @@ def members(stage):
 
 def time_span():
     """First and last time in the map_ids, unix seconds."""
-    times = [int(map_id.rsplit("_", 1)[1]) for map_id in MAPS]
+    times = [int(map_id.rsplit("_", 1)[1]) for map_id in LISTED]
     return [min(times), max(times)]
 
 
@@ -208,7 +221,7 @@ def sky_files():
     """Maps whose place on the sky says which sources socat is asked for: those from outside, those made, and all."""
     if config["catalog"]["kind"] != "socat" or config["catalog"]["socat"]["region"] == "sky" or config["maps"]["box"]:
         return {"given": [], "made": [], "all": []}
-    paths = [row["map_path"] for row in MAPS.values()]
+    paths = [row["map_path"] for row in LISTED.values()]
     given = [path for path in outside(paths) if Path(path).exists()]
     return {"given": given, "made": [path for path in paths if is_made(path)], "all": paths}
 
@@ -248,6 +261,26 @@ def given_references(wildcards):
     return outside([reference_path(wildcards)])
 
 
+def in_period(stage):
+    """Function of the wildcards that gives the files of one stage for the maps of a period."""
+    return lambda wildcards: [
+        f"results/{stage}/{map_id}.h5" for map_id in MAPS if periods.is_in(map_id, [wildcards.period])
+    ]
+
+
+def searches_in_period(wildcards):
+    """Files of the searches of several maps in a period."""
+    return [path for path in SEARCHES if periods.is_in(Path(path).stem, [wildcards.period])]
+
+
+def rows_in_period(wildcards):
+    """Rows of the map table of a period."""
+    rows = [row for row in MAPS.values() if periods.is_in(row["map_id"], [wildcards.period])]
+    if not rows:
+        raise ValueError(f"results/periods/{wildcards.period}.h5: no map of the map table is of that time, in UTC")
+    return rows
+
+
 def exports(formats):
     """Files of the exported tables."""
     suffixes = {"parquet": "parquet", "csv": "csv", "fits": "fits", "pickle": "pkl", "json": "json", "votable": "vot"}
@@ -275,15 +308,18 @@ EXPORTS = exports(config["export_catalogs"]["formats"])
 TABLES_SHOWN = [path for path in EXPORTS if Path(path).name in ("candidates.csv", "maps.csv")]
 MAP_FIELDS = [f"results/exports/maps/{{map_id}}_{field}.fits" for field in config["export_map"]["fields"]]
 MAP_EXPORTS = [path.format(map_id=map_id) for map_id in MAPS for path in MAP_FIELDS]
-COADDED = [f"results/sifted/{map_id}.h5" for map_id in COADDS]
+COADDED = [
+    f"results/sifted/{map_id}.h5" for map_id, coadd in COADDS.items() if still_open(dict.fromkeys(coadd.members))
+]
 ALWAYS_EXPORTED = MAP_EXPORTS if config["export_map"]["every_run"] else []
 STACKED = config["stack_sources"]["positions"]
 STACKS = ["results/stacks/stacks.h5"] if STACKED else []
 SEARCHES = []  # files of detections in several maps together
 if config["search_jointly"]["enabled"]:
-    SEARCHES += [f"results/joint/{map_id}.h5" for map_id, ids in OBSERVATIONS.items() if len(ids) > 1]
-SEARCHES += [f"results/difference/{map_id}.h5" for map_id in DIFFERENCES]
+    SEARCHES += [f"results/joint/{map_id}.h5" for map_id, ids in still_open(OBSERVATIONS).items() if len(ids) > 1]
+SEARCHES += [f"results/difference/{map_id}.h5" for map_id in still_open(DIFFERENCES)]
 if config["coadd_maps"]["add_candidates"]:
+    periods.require_whole(COADDS, SEALED)
     SEARCHES += COADDED
 # How well maps are measured is shown where it was asked for before, unless the configuration wants it of all or of none.
 RECOVERY = {

@@ -1,20 +1,22 @@
 """Join the detections of all maps into events, and measure each event in every map that covers it."""
 
-from sotrplib import association, catalogs, confirmation, counterparts, logs, movers, provenance, revisits, store
+from sotrplib import association, catalogs, confirmation, counterparts, logs, movers, periods, revisits, store
+from sotrplib.provenance import job_record
 
 
 def main(job):
     options = job.params.options
     external = [counterparts.read_catalog(entry) for entry in options["external_catalogs"]]
-    maps = catalogs.read_maps(job.input.maps, job.input.sifted)
-    lists = zip(job.input.maps, job.input.pointing, job.input.forced, strict=True)
-    files = dict(zip(maps["map_id"], (revisits.MapFiles(*paths) for paths in lists), strict=True))
+    paths = periods.all_files(job.input)
+    maps = catalogs.read_maps(paths["maps"], paths["sifted"])
+    lists = zip(paths["filtered"], paths["pointing"], paths["forced"], strict=True)
+    files = dict(zip(maps["map_id"], (revisits.MapFiles(*own) for own in lists), strict=True))
 
     def measure(map_id, targets):
         return revisits.measure_in_map(files[map_id], targets, job.params.photometry)
 
-    single, moving = (catalogs.read_stacked(job.input.sifted, name, maps) for name in ("sifted", "moving"))
-    sifted = catalogs.add_searches(single, job.input.searches)
+    single, moving = (catalogs.read_stacked(paths["sifted"], name, maps) for name in ("sifted", "moving"))
+    sifted = catalogs.add_searches(single, paths["searches"])
     events = association.associate(sifted, options)
     found = association.summarize(sifted, events, options)
     usable = maps[maps["status"] == "ok"]
@@ -27,7 +29,7 @@ def main(job):
     frames = {"candidates": candidates, "measurements": measurements, "counterparts": matches}
     store.write(
         job.output.candidates,
-        attrs={"provenance": provenance.job_record(job)},
+        attrs={"provenance": job_record(job)},
         frames={name: (name, frame) for name, frame in frames.items()},
     )
 

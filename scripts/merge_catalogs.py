@@ -3,22 +3,22 @@
 from functools import cache
 from pathlib import Path
 
-from sotrplib import catalogs, logs, pointing, provenance, revisits, spools, store
-
-TABLES = ("measurements", "candidates", "counterparts")
+from sotrplib import catalogs, logs, periods, pointing, provenance, revisits, spools, store
 
 
 def main(job):
-    maps = catalogs.read_maps(job.input.maps, job.input.sifted)
-    names = ("maps", "pointing", "forced", "detections", "sifted")
-    files = zip(maps.to_dict("records"), *(job.input[name] for name in names), strict=True)
-    tables = {name: store.read_table(job.input.candidates, name) for name in TABLES}
+    paths = periods.all_files(job.input)
+    maps = catalogs.read_maps(paths["maps"], paths["sifted"])
+    names = ("filtered", "pointing", "forced", "detections", "sifted")
+    files = zip(maps.to_dict("records"), *(paths[name] for name in names), strict=True)
+    names = ("measurements", "candidates", "counterparts")
+    tables = {name: store.read_table(job.input.candidates, name) for name in names}
     others, candidates, rows = tables.pop("measurements"), tables["candidates"], []
-    n_rows = len(others) + sum(store.count_rows(path, "forced") for path in job.input.forced)
+    n_rows = len(others) + sum(store.count_rows(path, "forced") for path in paths["forced"])
 
     def read_maps():
-        for row, *paths in sorted(files, key=lambda entry: entry[0]["map_id"]):
-            summary, forced = read_map(row, *paths)
+        for row, *own in files:
+            summary, forced = read_map(row, *own)
             rows.append(summary)
             yield row, forced
 

@@ -1,12 +1,13 @@
 """Add up all maps at a list of positions."""
 
-from sotrplib import catalogs, logs, provenance, revisits, stacking, store
+from sotrplib import catalogs, logs, periods, provenance, revisits, stacking, store
 
 
 def main(job):
-    maps = catalogs.read_maps(job.input.maps, job.input.forced)
-    lists = zip(job.input.maps, job.input.pointing, job.input.forced, strict=True)
-    files = dict(zip(maps["map_id"], (revisits.MapFiles(*paths) for paths in lists), strict=True))
+    paths = periods.all_files(job.input)
+    maps = catalogs.read_maps(paths["maps"], paths["forced"])
+    lists = zip(paths["filtered"], paths["pointing"], paths["forced"], strict=True)
+    files = dict(zip(maps["map_id"], (revisits.MapFiles(*own) for own in lists), strict=True))
     positions, usable = stacking.read_positions(job.input.positions), maps[maps["status"] == "ok"]
     result = stacking.stack(files, usable, positions, job.params.options, job.params.photometry)
     stacks, measurements, stamps = result

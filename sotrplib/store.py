@@ -107,10 +107,34 @@ def write(path, *, attrs=None, arrays=None, frames=None):
             _write_frame(file.create_group(name), schema, frame() if callable(frame) else frame)
 
 
+def bundle(path, files, without_data=()):
+    """Write one file that holds others, each as a group, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        Final name.
+    files : mapping of str to path
+        Name of the group to a file of this module.
+    without_data : collection of str
+        Groups that get the attributes of their file alone.
+    """
+    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+        file.attrs["table_version"] = tables.VERSION
+        for name, source in files.items():
+            group = file.create_group(name)
+            with _open(source) as content:
+                for key, value in content.attrs.items():
+                    group.attrs[key] = value
+                for key in content if name not in without_data else ():
+                    content.copy(key, group)
+
+
 def read_attrs(path, group="/"):
     """Attributes of the root or of one group or dataset, JSON decoded."""
     with _open(path) as file:
-        return {name: _decode_attr(value) for name, value in file[group].attrs.items()}
+        item = file if group == "/" else file[group]
+        return {name: _decode_attr(value) for name, value in item.attrs.items()}
 
 
 def read_array(path, name, window=None):
@@ -156,6 +180,12 @@ def read_units(path, group):
         return {name: found[name].attrs["unit"] for name in found.attrs["columns"]}
 
 
+def list_names(path, group):
+    """Names of what is in a group, sorted; none without the group."""
+    with _open(path) as file:
+        return sorted(file[group]) if group in file else []
+
+
 def list_contents(path):
     """Names of all groups and datasets, sorted, with the shape of the datasets (None for a group)."""
     names = {}
@@ -188,30 +218,43 @@ def write_info(path, values):
 
 @contextmanager
 def _open(path):
-    """HDF5 file to read; whatever of it cannot be read is a :class:`DamagedError`, but for trouble of the machine."""
-    if not Path(path).is_file():
-        raise StoreError(f"{path}: no such file; run the rule that makes it")
+    """HDF5 file to read, or the group of one that its path goes on with as if it were a folder.
+
+    Whatever of it cannot be read is a :class:`DamagedError`, but for trouble of the machine.
+    """
+    name, group = _split(path)
     try:
-        with h5py.File(path, "r") as file:
-            yield file
+        with h5py.File(name, "r") as file:
+            yield file[group] if group else file
     except (OSError, RuntimeError, KeyError, UnicodeDecodeError, json.JSONDecodeError) as error:
         if getattr(error, "errno", None) in MACHINE_TROUBLE or any(words in str(error) for words in _ABSENT):
             raise
-        raise DamagedError(path, error) from error
+        raise DamagedError(name, error) from error
+
+
+def _split(path):
+    """Path of a file, and the group in it that ``path`` means, empty for all of it."""
+    path = Path(path)
+    if path.is_file():
+        return str(path), ""
+    inside = next((parent for parent in path.parents if parent.suffix == ".h5" and parent.is_file()), None)
+    if inside is None:
+        raise StoreError(f"{path}: no such file; run the rule that makes it")
+    return str(inside), str(path.relative_to(inside))
 
 
 def _existing(file, name):
     if name not in file:
-        raise StoreError(f"{file.filename}: has no {name!r}, only {sorted(file)}")
+        raise StoreError(f"{file.file.filename}: has no {name!r}, only {sorted(file)}")
     return name
 
 
 def _dataset(file, name):
     """A dataset that can be as large as it says: one of zeros is not compressed a thousandfold."""
     data = file[_existing(file, name)]
-    size = os.path.getsize(file.filename)
+    size = os.path.getsize(file.file.filename)
     if isinstance(data, h5py.Dataset) and data.nbytes > 1000 * size + _ALWAYS_READ:
-        raise DamagedError(file.filename, f"{name} promises {data.nbytes} bytes, the file has {size}")
+        raise DamagedError(file.file.filename, f"{name} promises {data.nbytes} bytes, the file has {size}")
     return data
 
 

@@ -18,6 +18,7 @@ FLOORS = [
         "store",
         "mapindex",
         "mapgroups",
+        "periods",
         "configuration",
         "provenance",
         "snapshots",

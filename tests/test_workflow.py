@@ -31,6 +31,7 @@ MERGES = {
 }
 MERGES |= {"check_maps"}
 FIRST, SECOND, THIRD = "solat_i1_f090_1760100000", "solat_i3_f090_1760100600", "solat_i1_f090_1760186400"
+OBSERVATION = "solat_joint_multi_1760186400"
 KINDS = {"map_path": "map.fits", "weight_path": "ivar.fits", "time_path": "time.fits", "info_path": "info.hdf"}
 SIMULATED = [f"results/simulated/{name}_map.fits" for name in (FIRST, SECOND, THIRD)] + [f"results/sifted/{FIRST}.h5"]
 OBJECTS = """name,class,ra_offset_arcmin,dec_offset_arcmin,peak_mjy,peak_h,rise_h,decay_h
@@ -289,9 +290,7 @@ def test_edited_module_runs_its_users(run, module, stages, merges):
 def test_added_map_runs_that_map(run):
     """A new row of the map table runs the new map and the merges."""
     new = "solat_i3_f090_1760187000"
-    for name in KINDS.values():
-        shutil.copy2(run / f"given/{THIRD}_{name}", run / f"given/{new}_{name}")
-    mapindex.write_map_table(run / "maps.csv", [row(name, "given") for name in (FIRST, SECOND, THIRD, new)])
+    _add_map(run, new)
     assert planned(run) == of_map(new) | of_all()
 
 
@@ -299,6 +298,46 @@ def test_removed_map_runs_the_merges(run):
     """A row taken out of the map table runs the merges alone."""
     mapindex.write_map_table(run / "maps.csv", [row(name, "given") for name in (FIRST, SECOND)])
     assert planned(run) == of_all()
+
+
+def test_sealed_night_is_read_from_one_file(run):
+    """A sealed night gives the same tables byte for byte without its own files, and is no job any more.
+
+    A map added afterwards runs itself and the merges; one added to the sealed night stops the run with the cure.
+    """
+    open_config = CONFIG.replace("enabled: false", "enabled: true") + GIVEN
+    (run / "test.yaml").write_text(open_config)
+    done = snakemake(run, "results/periods/2025-10-10.h5", "all")
+    assert done.returncode == 0, done.stdout
+    before = {path.name: path.read_bytes() for path in (run / "results/exports").glob("*.*")}
+    files = [path for name in (FIRST, SECOND) for path in (run / "results").glob(f"*/{name}.h5")]
+    for path in [*(run / "results/joint").glob("*.h5"), *files]:
+        if path.parent.name != "preprocessed":
+            path.unlink()
+
+    (run / "test.yaml").write_text(open_config.replace("{table: maps.csv", "{sealed: ['2025-10-10'], table: maps.csv"))
+    assert planned(run) == of_all()
+    done = snakemake(run)
+    assert done.returncode == 0, done.stdout
+    after = {path.name: path.read_bytes() for path in (run / "results/exports").glob("*.*")}
+    assert {name for name in before | after if before.get(name) != after.get(name)} <= {"alerts.csv"}
+    searches = store.list_names(run / "results/periods/2025-10-10.h5", "searches")
+    assert searches == ["solat_joint_multi_1760100000.h5"]
+    assert planned(run) == set()
+
+    _add_map(run, "solat_i3_f090_1760187000")
+    assert planned(run) == of_map("solat_i3_f090_1760187000") | of_all() | {("search_jointly", OBSERVATION)}
+    _add_map(run, "solat_i3_f090_1760101000")
+    done = snakemake(run, "--dry-run")
+    assert done.returncode == 1 and "take 2025-10-10 out of maps.sealed" in done.stdout
+
+
+def _add_map(run, new):
+    """Add a row to the map table: a map like the third."""
+    for name in KINDS.values():
+        shutil.copy2(run / f"given/{THIRD}_{name}", run / f"given/{new}_{name}")
+    rows = mapindex.read_map_table(run / "maps.csv")
+    mapindex.write_map_table(run / "maps.csv", [*rows, row(new, "given")])
 
 
 def test_edited_catalogue_leaves_the_filter_alone(run):

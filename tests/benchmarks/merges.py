@@ -115,8 +115,8 @@ def run_rule(folder, rule, n_maps):
     config = configuration.resolve({}, schema)
     params = {"options": config[rule], "photometry": config["forced_photometry"], "reference_ghz": 90.0}
     inputs = {
-        "confirm_candidates": {**stages, "searches": [], "shared": [], "made": []},
-        "merge_catalogs": {**stages, "candidates": "candidates.h5"},
+        "confirm_candidates": {**stages, "sealed": [], "searches": [], "shared": [], "made": []},
+        "merge_catalogs": {**stages, "sealed": [], "candidates": "candidates.h5"},
         "build_lightcurves": {"catalog": "catalog.h5"},
         "export_catalogs": {"catalog": "catalog.h5"},
     }
