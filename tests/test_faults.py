@@ -135,20 +135,25 @@ def wait_for(condition, *, seconds=120.0, step=0.002):
     raise TimeoutError(f"nothing happened in {seconds} s")
 
 
-def job_process(head, rule):
-    """Process of a job of a rule, among what a head has started, or None."""
-    for entry in Path("/proc").iterdir():
+def job_process(head, rule, map_id=""):
+    """Process of a job of a rule, at work on a map if one is named, among what a head has started, or None."""
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
             words, status = (entry / "cmdline").read_bytes(), (entry / "stat").read_text()
-        except (OSError, UnicodeDecodeError):
+        except OSError:
             continue
-        if (
-            entry.name.isdigit()
-            and f".{rule}.py".encode() in words
-            and int(status.rpartition(")")[2].split()[3]) == head
-        ):
+        ours = int(status.rpartition(")")[2].split()[3]) == head and f".{rule}.py".encode() in words
+        if ours and (not map_id or map_id in _open_files(entry)):
             return int(entry.name)
     return None
+
+
+def _open_files(process):
+    """Names of the files that a process, a folder of /proc, has open; empty when it has ended."""
+    try:
+        return " ".join(os.readlink(entry) for entry in (process / "fd").iterdir())
+    except OSError:
+        return ""
 
 
 def half_files(folder):
@@ -234,8 +239,8 @@ def test_job_killed_every_time(run, finished):
     """A map whose job is killed at three tries is failed in the catalogue, the other is not; the next run cures it."""
     head, killed, end = begin(run), set(), time.monotonic() + TIME_LIMIT_S
     while head.poll() is None and time.monotonic() < end:
-        process = job_process(head.pid, "fit_pointing")
-        if process and len(killed | {process}) <= tries.TRIES and FIRST in _open_files(process):
+        process = job_process(head.pid, "fit_pointing", FIRST)
+        if process and len(killed | {process}) <= tries.TRIES:
             os.kill(process, signal.SIGKILL)
             killed.add(process)
         time.sleep(0.001)
@@ -245,14 +250,6 @@ def test_job_killed_every_time(run, finished):
     assert [status_of(run, name)[0] for name in MAP_IDS] == ["failed", "ok"]
     expect(snakemake(run), 0)
     assert_equal_results(run, finished)
-
-
-def _open_files(process):
-    """Names of the files that a process has open, empty when it has ended."""
-    try:
-        return " ".join(os.readlink(entry) for entry in Path(f"/proc/{process}/fd").iterdir())
-    except OSError:
-        return ""
 
 
 @every_fault
@@ -304,7 +301,7 @@ def test_file_size_limit(run, finished):
     assert "File too large" in _logs(run)
     assert half_files(run) == []
     for name in MAP_IDS:
-        assert "File too large" in store.read_attrs(run / f"results/preprocessed/{name}.h5")["reason"]
+        assert status_of(run, name)[0] == "failed" and "File too large" in status_of(run, name)[1]
     expect(snakemake(run), 0)
     assert_equal_results(run, finished)
 
