@@ -3,9 +3,9 @@
 import nights
 import numpy as np
 import pytest
-from filtered_skies import filtered_sources
+from filtered_skies import filtered_sources, make_template
 
-from sotrplib import geometry, pointing
+from sotrplib import geometry, maps, pointing
 from sotrplib.report import checks, coverage, mapviews, stamps
 
 
@@ -34,6 +34,21 @@ def test_cutout_is_centred_north_up_east_left(rng):
     left = image[:, : int(middle - 6)]
     peak = np.unravel_index(np.argmax(left), left.shape)
     assert np.abs(np.array(peak) - [middle, middle - 12]).max() <= 1.5
+
+
+def test_a_steady_source_leaves_no_pixel_pattern_in_the_difference():
+    """Maps whose pixels lie differently on a source of SNR 100 differ by less than 0.1 where they are subtracted."""
+    shape, wcs = nights.car_wcs()
+    kappa, cut, place = np.ones(shape, "f4"), [], {"ra_deg": 0.1, "dec_deg": -30.1}
+    for east in (0.0, 13.0):
+        y, x = geometry.sky2pix(wcs, *geometry.offset_position(0.1, -30.1, [east], [-9.0]))
+        rho = filtered_sources(shape, y, x, [100.0]).astype("f4")
+        seen = maps.SkyMap(rho, kappa, None, np.zeros(shape, "u1"), wcs, None, make_template())
+        model = pointing.PointingModel(coefficients=np.array([[east], [-9.0]]))
+        cut.append(stamps.cut(seen, place, model))
+    between = stamps.subtract(cut[0].between, [cut[1].between])
+    assert np.nanmax(np.abs(between.snr)) < 0.1
+    assert np.nanmax(np.abs(stamps.subtract(cut[0], [cut[1]]).snr)) > 5
 
 
 def test_cutout_outside_the_map_is_blank():

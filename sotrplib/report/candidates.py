@@ -138,7 +138,7 @@ def make_cutouts(candidate, curve, views, gap_s):
             for other, like, same in zip(cut, rows, together, strict=True)
             if not same and like["band"] == row["band"]
         ]
-        left = stamps.subtract(stamp, others) if together[k] else None
+        left = stamps.subtract(stamp.between, [other.between for other in others]) if together[k] else None
         images = {"SNR": plots.snr_image(stamp.snr), "flux": plots.image(stamp.flux, largest)}
         if left:
             images["difference"] = plots.snr_image(left.snr)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sotrplib import geometry, pointing
+from sotrplib import geometry, pointing, reading
 
 CUTOUT_ARCMIN = 10.0
 _STEP_ARCMIN = 0.25
@@ -22,8 +22,15 @@ class Stamp:
         return self.flux * np.sqrt(self.weight)
 
 
+@dataclass(frozen=True, eq=False)
+class Cut(Stamp):
+    """Stamp of the nearest pixels, as they are; ``between`` is read between them, and can be subtracted."""
+
+    between: Stamp
+
+
 def cut(sky_map, position, model):
-    """Stamp of a map.
+    """Stamps of a map.
 
     Parameters
     ----------
@@ -31,23 +38,42 @@ def cut(sky_map, position, model):
     position : mapping
         ra_deg and dec_deg on the sky; the image is moved by the map's pointing offset there.
     model : pointing.PointingModel
+
+    Returns
+    -------
+    Cut
     """
-    rho, kappa = (resample(image, sky_map.wcs, position, model) for image in (sky_map.rho, sky_map.kappa))
+    place = locate(sky_map.wcs, position, model)
+    rho, kappa = (take_nearest(image, *place) for image in (sky_map.rho, sky_map.kappa))
+    y, x = (p.ravel() for p in place)
+    s, depth = (
+        values.reshape(rho.shape) for values in reading.read_at(sky_map.rho, sky_map.kappa, y, x, sky_map.template)
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
-        return Stamp(np.where(kappa > 0, rho / kappa, np.nan), np.nan_to_num(kappa))
+        between = Stamp((s / np.sqrt(depth)).astype("f4"), np.nan_to_num(depth).astype("f4"))
+        return Cut(np.where(kappa > 0, rho / kappa, np.nan), np.nan_to_num(kappa), between)
 
 
 def resample(image, wcs, position, model):
     """Nearest pixels of an image around a position, as in :func:`cut`."""
+    return take_nearest(image, *locate(wcs, position, model))
+
+
+def locate(wcs, position, model):
+    """Pixel coordinates (y, x) of the points of a stamp, each (n, n)."""
     half = CUTOUT_ARCMIN / 2 - _STEP_ARCMIN / 2
     axis = np.arange(-half, half + 1e-6, _STEP_ARCMIN) * 60
     dra, ddec = pointing.evaluate(model, position["ra_deg"], position["dec_deg"])[:2]
     north, east = np.meshgrid(-axis + ddec, -axis + dra, indexing="ij")
-    y, x = geometry.sky2pix(wcs, *geometry.offset_position(position["ra_deg"], position["dec_deg"], east, north))
+    return geometry.sky2pix(wcs, *geometry.offset_position(position["ra_deg"], position["dec_deg"], east, north))
+
+
+def take_nearest(image, y, x):
+    """Pixels of an image nearest to points, NaN off it."""
     inside = geometry.inside(image.shape, y, x)
-    cutout = np.full(y.shape, np.nan, np.float32)
-    cutout[inside] = image[np.rint(y[inside]).astype(int), np.rint(x[inside]).astype(int)]
-    return cutout
+    taken = np.full(y.shape, np.nan, np.float32)
+    taken[inside] = image[np.rint(y[inside]).astype(int), np.rint(x[inside]).astype(int)]
+    return taken
 
 
 def subtract(stamp, others):
