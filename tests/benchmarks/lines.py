@@ -6,6 +6,7 @@ import fluxes
 import inputs
 import searching
 import speed
+import survey
 import together
 
 LINES = {
@@ -22,6 +23,7 @@ LINES = {
     "together": together.together,
     "differences": epochs.differences,
     "stacks": epochs.stacks,
+    "survey": survey.survey,
     "beams": inputs.beam,
     "units": inputs.unit,
     "speed": speed.speed,
