@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 
 UNUSED = MASK_BITS["EDGE"] | MASK_BITS["PLANET"]
 _BAND_ROWS = 300
+_BLOCK_ROWS = 64  # rows added at a time, few enough to stay in the cache
 _LARGEST_HALF = 64
 _QUIET_SNR = 5.0  # what stands above this in a sum is not noise
 _RADEC = ["ra_deg", "dec_deg"]
@@ -207,17 +208,28 @@ class Sum:
         return row
 
     def _add_images(self, layer, factors, late_s):
-        where = layer.rows, _as_slice(layer.columns)
+        columns = _as_slice(layer.columns)
+        for start in range(0, len(layer.rho), _BLOCK_ROWS):
+            part = slice(start, start + _BLOCK_ROWS)
+            rho, kappa, mask = (image[part] for image in (layer.rho, layer.kappa, layer.mask))
+            first = layer.rows.start + start
+            where = slice(first, first + len(rho)), columns
+            self._add_rows(where, rho, kappa, mask, factors)
+            if layer.time is not None:
+                weight = np.float32(factors[0] ** 2) * kappa
+                self._add_times(where, layer.time[part] + np.float32(late_s), weight)
+
+    def _add_rows(self, where, rho, kappa, mask, factors):
         for k, factor in enumerate(factors.astype("f4")):
-            self.rho[k][where] += factor * layer.rho
-            self.kappa[k][where] += factor**2 * layer.kappa
-        seen = layer.kappa > 0
+            self.rho[k][where] += factor * rho
+            self.kappa[k][where] += factor**2 * kappa
+        seen = kappa > 0
         self.hits[where] += seen
-        self.mask[where] |= np.where(seen, layer.mask, 0)
-        if layer.time is None:
-            return
-        time = np.where(seen, layer.time + np.float32(late_s), np.float32(np.nan))
-        weight = np.where(np.isfinite(time), np.float32(factors[0] ** 2) * layer.kappa, 0)
+        self.mask[where] |= np.where(seen, mask, 0)
+
+    def _add_times(self, where, time, weight):
+        time = np.where(weight > 0, time, np.float32(np.nan))
+        weight = np.where(np.isfinite(time), weight, 0)
         total = self._time_weight[where] + weight
         mean = np.nan_to_num(self.time[where])
         share = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0)

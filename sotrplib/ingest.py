@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 ABSOLUTE_TIME_S = 1e8  # larger times are unix times, not times since the reference
 _BLOCK_ROWS = 128  # rows converted at a time, few enough to stay in the cache
+_WORTH_CUTTING = 0.9  # maps are cut to what is observed if less than this part of the pixels is left
 _WCS_TOLERANCE = 0.01  # pixels between the WCS of a map and of its weight
 # form: power of the unit in the signal file, in the weight file (0: no unit), whether the unit is a flux
 _FORMS = {
@@ -63,6 +64,8 @@ def read_map(row, band, *, box=None, margin_arcmin=60.0):
 
     Notes
     -----
+    Where most of the files is unobserved sky beside the map, only the rows and columns of the map are read.
+
     Of [T, Q, U] and other stacks the first plane is used. ``flux_snr``: kappa = (snr / flux)^2, rho = flux * kappa.
     Where both are 0 kappa cannot be known: a pixel whose 8 neighbours are all observed takes their mean kappa (a flux
     that is 0 by chance), others are unobserved. Where they differ in sign, or only one is 0, the pixel is unobserved.
@@ -71,12 +74,12 @@ def read_map(row, band, *, box=None, margin_arcmin=60.0):
     header = read_image_header(path)
     wcs = _equatorial_wcs(path, header)
     window = box_window(path, wcs, box, margin_arcmin)
-    cut = geometry.slice_wcs(wcs, window)
-    _check_size(path, cut.array_shape)
+    _check_size(path, tuple(part.stop - part.start for part in window))
     weight_header = _companion_header(row["weight_path"], path, wcs)
     time_header = _companion_header(row["time_path"], path, wcs) if row.get("time_path") else {}
     signal_factor, weight_factor = _factors(row, band, header, weight_header)
-    signal, weight = read_image(path, window), read_image(row["weight_path"], window)
+    window, weight = _read_weight(row["weight_path"], window)
+    signal, cut = read_image(path, window), geometry.slice_wcs(wcs, window)
     signal, weight, n_bad = _convert(signal, weight, (signal_factor, weight_factor), row["form"])
     _check_observed(row, signal, weight, box)
     info, time_zero = _map_info(row, band, header, time_header, n_bad)
@@ -317,6 +320,20 @@ def _fill_lone_zeros(kappa, zero):
     filled = kappa.copy()
     filled[y[lone] + 1, x[lone] + 1] = around[:, lone].mean(axis=0)
     return filled
+
+
+def _read_weight(path, window):
+    """Weights in a window, or in those rows and columns of it that have any if these are much fewer; and where."""
+    weight = read_image(path, window)
+    used = weight != 0
+    if weight.dtype.kind == "f":
+        used &= np.isfinite(weight)
+    ends = [np.flatnonzero(used.any(axis=axis))[[0, -1]] for axis in (1, 0)] if used.any() else []
+    part = tuple(slice(int(first), int(last) + 1) for first, last in ends)
+    if not part or weight[part].size > _WORTH_CUTTING * weight.size:
+        return window, weight
+    moved = [slice(whole.start + cut.start, whole.start + cut.stop) for whole, cut in zip(window, part, strict=True)]
+    return tuple(moved), np.ascontiguousarray(weight[part])
 
 
 def _check_observed(row, signal, weight, box):

@@ -19,6 +19,7 @@ ALIGNED_PIX = 2e-3  # positions this close to those of whole pixels, or of other
 _FRAME_STEPS = 33  # points along each side of a map that tell which part of the grid it covers
 _MARGIN_PIX = 4
 _BLOCK = 200_000
+_BLOCK_ROWS = 64  # rows interpolated at a time, few enough to stay in the cache
 _N_TAPS = templates.N_TAPS
 
 
@@ -158,27 +159,48 @@ def _row_shifts(locate, rows, columns):
 
 def _by_rows(sky_map, usable, y, x, n_columns):
     """rho, kappa, time and mask where grid row r is row y[r] of the map and its first column x[r]."""
-    row, column = np.rint(y).astype(int), np.rint(x).astype(int)
+    aligned = max(np.abs(p - np.rint(p)).max() for p in (y, x)) < ALIGNED_PIX
+    fields = None if aligned else _fields_between(sky_map)
+    size, time = (len(y), n_columns), sky_map.time
+    rho, kappa, mask = (np.empty(size, kind) for kind in ("f4", "f4", "u1"))
+    time = None if time is None else np.empty(size, time.dtype)
+    for start in range(0, len(y), _BLOCK_ROWS):
+        part = slice(start, start + _BLOCK_ROWS)
+        at = np.rint(y[part]).astype(int), np.rint(x[part]).astype(int)
+        near, mask[part] = (_take(image, at, n_columns, 0) for image in (usable, sky_map.mask))
+        if time is not None:
+            time[part] = _take(sky_map.time, at, n_columns, np.nan)
+        if aligned:
+            images = (_take(image, at, n_columns, 0) for image in (sky_map.rho, sky_map.kappa))
+            rho[part], kappa[part] = (np.where(near, image, np.float32(0)) for image in images)
+        else:
+            rho[part], kappa[part] = _between(sky_map.template, fields, near, y[part], x[part])
+    return rho, kappa, time, mask
 
-    def nearest(image, fill):
-        return _take_columns(_take_rows(image, row, fill), column, n_columns, fill)
 
-    time = None if sky_map.time is None else nearest(sky_map.time, np.nan)
-    near, mask = nearest(usable, False), nearest(sky_map.mask, 0)
-    if max(np.abs(y - row).max(), np.abs(x - column).max()) < ALIGNED_PIX:
-        rho, kappa = (np.where(near, nearest(image, 0), np.float32(0)) for image in (sky_map.rho, sky_map.kappa))
-        return rho, kappa, time, mask
-    start, aside = np.floor(y).astype(int), np.floor(x).astype(int)
-    whole = near & _take_columns(_take_rows(_complete(sky_map.kappa > 0), start, False), aside, n_columns, False)
+def _fields_between(sky_map):
+    """What is interpolated of a map: rho / sqrt(kappa), sqrt(kappa), and whether all pixels around are observed."""
     depth = np.sqrt(np.maximum(sky_map.kappa, 0))
     s = np.divide(sky_map.rho, depth, out=np.zeros_like(depth), where=depth > 0)
-    weights = [reading.tap_weights(sky_map.template, y, position, axis) for axis, position in enumerate((y, x))]
-    s = _interpolate(s, (start, aside), weights, n_columns)
+    return s, depth, _complete(sky_map.kappa > 0)
+
+
+def _between(template, fields, near, y, x):
+    """rho and kappa of rows between those of a map; ``near`` is where the nearest pixel may be used."""
+    s, depth, complete = fields
+    low, n_columns = (np.floor(y).astype(int), np.floor(x).astype(int)), near.shape[1]
+    whole = near & _take(complete, low, n_columns, False)
+    weights = [reading.tap_weights(template, y, position, axis) for axis, position in enumerate((y, x))]
     linear = [np.stack([1 - p % 1, p % 1], 1) for p in (y, x)]
-    depth = _interpolate(depth, (start, aside), linear, n_columns)
-    response = np.sqrt(reading.response(sky_map.template, y, x)).astype("f4")[:, None]
+    s, depth = _interpolate(s, low, weights, n_columns), _interpolate(depth, low, linear, n_columns)
+    response = np.sqrt(reading.response(template, y, x)).astype("f4")[:, None]
     depth = np.where(whole, depth * response, np.float32(0))
-    return np.where(whole, s / response, 0).astype("f4") * depth, depth**2, time, mask
+    return np.where(whole, s / response, 0).astype("f4") * depth, depth**2
+
+
+def _take(image, low, n_columns, fill):
+    """Rows ``low[0]`` of an image from their columns ``low[1]`` on, ``fill`` off it."""
+    return _take_columns(_take_rows(image, low[0], fill), low[1], n_columns, fill)
 
 
 def _interpolate(image, low, weights, n_columns):

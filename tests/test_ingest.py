@@ -80,6 +80,22 @@ def test_intensity_and_ivar_become_mjy_per_sr(files, sky):
     assert found.info.info["n_sanitised"] == 0 and found.info.freq_ghz == 90.0
 
 
+@pytest.mark.parametrize("blank", [0.0, np.nan])
+def test_only_the_observed_rows_and_columns_are_read(files, sky, blank):
+    """A small map in the middle of unobserved sky, of weight 0 or NaN, is cut to its own rows and columns."""
+    signal, error = sky
+    inside = np.zeros(SHAPE, bool)
+    inside[10:30, 20:50] = True
+    inside[10, 20] = False
+    ivar = np.where(inside, 0.25, blank).astype("f4")
+    given = files(weight_path=(ivar, "uK^-2"), time_path=(np.where(inside, 60.0, 0).astype("f4"), "s"))
+    found = ingest.read_map(given, BAND)
+    assert found.signal.shape == found.weight.shape == found.time.shape == found.wcs.array_shape == (20, 30)
+    np.testing.assert_allclose(found.signal[inside[10:30, 20:50]], signal[inside] * MJY_PER_SR, rtol=1e-6)
+    np.testing.assert_allclose(geometry.pix2sky(found.wcs, 0, 0), geometry.pix2sky(CAR, 10, 20), rtol=1e-12)
+    assert np.count_nonzero(found.weight) == np.count_nonzero(np.isfinite(found.time)) == 599
+
+
 @pytest.mark.parametrize("unit", ["K", "mK", "MJy/sr", "Jy/beam"])
 def test_the_unit_of_a_file_does_not_matter(files, sky, unit):
     """The same sky in another unit reads as the same map, from BUNIT or from the table."""

@@ -90,3 +90,17 @@ def test_noise_is_judged():
     assert checks.judge_noise(1.2 * noise)[0] == "the noise is 1.20 times the stated error"
     assert "200 pixels lie below −5σ" in checks.judge_noise(np.append(noise, np.full(200, -7.0)))[0]
     assert checks.judge_noise(np.empty(0)) == ["no usable pixel"]
+
+
+def test_block_shows_its_farthest_pixel():
+    """A block of an image is its pixel farthest from 0, whatever else is NaN; blocks at the ends may be smaller."""
+    _, wcs = nights.car_wcs()
+    values = np.full((7, 10), np.nan)
+    values[6, 9], values[0, 0], values[1, 1], values[3, 4] = 2.0, 1.0, -3.0, 5.0
+    good = np.isfinite(values)
+    good[3, 4] = False
+    image, masked = mapviews.map_image(values, good, 3, wcs)
+    expected = np.full((3, 4), np.nan)
+    expected[2, 3], expected[0, 0], expected[1, 1] = 2.0, -3.0, 5.0
+    np.testing.assert_array_equal(image, expected[::-1])
+    assert np.argwhere(masked[::-1]).tolist() == [[1, 1]]

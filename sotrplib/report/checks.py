@@ -53,7 +53,7 @@ def count_negative(sky_map, residual):
 
     Noise is as often negative as positive and sources are not: this is the number of false detections to expect.
     """
-    y, _ = positions.local_maxima(np.nan_to_num(-residual), SEARCH_SNR, sky_map.mask)
+    y, _ = positions.local_maxima(-residual, SEARCH_SNR, sky_map.mask)
     return len(y), recovery.expected_false_alarms(sky_map, SEARCH_SNR)
 
 

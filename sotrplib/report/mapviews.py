@@ -101,7 +101,7 @@ def view_map(map_path, pointing_path, source_paths, targets, *, draw=Draw.ALL, s
         map_id=map_id,
         warnings=warnings,
         numbers=numbers,
-        footprint=(_blocks(look.good, factor, np.any), factor, sky_map.wcs),
+        footprint=(_blocks(look.good, factor, np.logical_or), factor, sky_map.wcs),
         shape_arcmin=tuple(n * scale for n, scale in zip(look.snr.shape, scales, strict=True)),
         masked=_say_masked(sky_map) if full else "",
         images=_images(look, factor, map_path) if full else {},
@@ -236,14 +236,11 @@ def _say_pointing(look):
     return f"rms a coordinate {rms[0]:.1f}″ before, {rms[1]:.1f}″ after; {used.sum()} of {len(used)} sources used"
 
 
-def _blocks(image, factor, reduce, fill=False):
-    """Image of blocks of ``factor`` times ``factor`` pixels."""
-    if factor == 1:
-        return image
-    padding = [(0, -n % factor) for n in image.shape]
-    padded = np.pad(image, padding, constant_values=fill)
-    shape = padded.shape[0] // factor, factor, padded.shape[1] // factor, factor
-    return reduce(padded.reshape(shape), axis=(1, 3))
+def _blocks(image, factor, combine):
+    """Image of blocks of ``factor`` times ``factor`` pixels (less at the ends), ``combine`` being a binary ufunc."""
+    starts = np.arange(0, image.shape[1], factor)
+    rows = (combine.reduce(image[row : row + factor], axis=0) for row in range(0, len(image), factor))
+    return np.stack([combine.reduceat(row, starts) for row in rows])
 
 
 def map_image(values, good, factor, wcs):
@@ -251,11 +248,10 @@ def map_image(values, good, factor, wcs):
 
     North is up, east to the left: two arrays, the first row being the northernmost.
     """
-    high = _blocks(np.nan_to_num(values, nan=-np.inf), factor, np.max, -np.inf)
-    low = _blocks(np.nan_to_num(values, nan=np.inf), factor, np.min, np.inf)
+    high, low = _blocks(values, factor, np.fmax), _blocks(values, factor, np.fmin)
     image = np.where(high > -low, high, low)
     image = np.where(np.isfinite(image), image, np.nan)
-    masked = np.isfinite(image) & ~_blocks(good, factor, np.any)
+    masked = np.isfinite(image) & ~_blocks(good, factor, np.logical_or)
     turn = _turn(values.shape, wcs)
     return image[turn], masked[turn]
 
