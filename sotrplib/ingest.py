@@ -119,10 +119,26 @@ def read_time_map(path, wcs, map_path):
 
 def read_image(path, window):
     """Pixels in ``window`` of the first image of a FITS file, first plane of a stack, native byte order."""
-    data = _with_image(path, lambda hdu: np.ascontiguousarray(hdu.section[(0,) * (len(hdu.shape) - 2) + tuple(window)]))
+    data = _with_image(path, lambda hdu: _read_section(hdu, *map(_with_ends, window, hdu.shape[-2:])))
     if not data.dtype.isnative and data.flags.writeable:
         return data.byteswap(inplace=True).view(data.dtype.newbyteorder("="))
     return data.astype(data.dtype.newbyteorder("="), copy=False)
+
+
+def _with_ends(part, size):
+    return slice(*part.indices(size)[:2])
+
+
+def _read_section(hdu, rows, columns):
+    """Rows and columns of the first plane of an image; whole rows are read unless few pixels of them are used."""
+    first, shape = (0,) * (len(hdu.shape) - 2), (rows.stop - rows.start, columns.stop - columns.start)
+    if shape[1] < hdu.shape[-1] / 4:
+        return np.ascontiguousarray(hdu.section[(*first, rows, columns)])
+    data = np.empty(shape, hdu.section[(*first, slice(0, 1), slice(0, 1))].dtype)
+    for start in range(0, shape[0], _BLOCK_ROWS):
+        part = slice(rows.start + start, min(rows.start + start + _BLOCK_ROWS, rows.stop))
+        data[start : start + _BLOCK_ROWS] = hdu.section[(*first, part)][:, columns]
+    return data
 
 
 def _read_template(path, window):
