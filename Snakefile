@@ -31,6 +31,11 @@ include: "rules/recovery.smk"
 include: "rules/maps.smk"
 
 
+if config["maps"]["stages"] == "together":
+
+    include: "rules/together.smk"
+
+
 localrules:
     all,
     recovery,

@@ -11,6 +11,7 @@ from sotrplib import beams, configuration, mapgroups, mapindex, periods, provena
 DIGESTS = provenance.DIGESTS
 START = time.time()
 is_made = mapindex.is_made
+STAGES = ("preprocess_map", "fit_pointing", "forced_photometry", "find_sources", "sift_candidates")
 gc.set_threshold(50_000)  # the engine's objects live to its end: looking for garbage was a fifth of a large dry run
 # Scripts import the library beside this workflow, whatever else is installed; an installed workflow is inside its library.
 BESIDE = Path(workflow.basedir, "sotrplib").is_dir()
@@ -199,6 +200,20 @@ def outside(paths):
 def attempt_number(wildcards, attempt):
     """How often Snakemake has tried a job, this time included; see sotrplib/tries.py."""
     return attempt
+
+
+def params_of_stages(wildcards):
+    """Parameters of the rules of all stages of a map, by rule."""
+    given = {stage: getattr(rules, stage).params for stage in STAGES}
+    return {
+        stage: {name: value(wildcards) if callable(value) else value for name, value in params.items()}
+        for stage, params in given.items()
+    }
+
+
+def scripts_of_stages():
+    """Digests of the scripts of all stages of a map: Snakemake itself follows only the script of a rule."""
+    return [provenance.file_digest(Path(workflow.basedir, "scripts", f"{stage}.py")) for stage in STAGES]
 
 
 def every(stage):

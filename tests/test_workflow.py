@@ -77,6 +77,18 @@ def of_map(map_id, stages=STAGES):
     return {(stage, map_id) for stage in stages}
 
 
+def set_together(folder):
+    """Have all stages of a map in one job."""
+    text = (folder / "test.yaml").read_text().replace("{table: maps.csv}", "{table: maps.csv, stages: together}")
+    (folder / "test.yaml").write_text(text)
+
+
+def of_stages(name):
+    """Output of each stage for a map."""
+    folders = ("preprocessed", "pointing", "forced_photometry", "detections", "sifted")
+    return [f"results/{folder}/{name}.h5" for folder in folders]
+
+
 def of_all():
     return {(rule, "") for rule in MERGES}
 
@@ -158,6 +170,33 @@ def test_every_map_is_in_the_catalogue(given):
     maps = maps_table(given)
     assert maps["status"].tolist() == ["ok"] * 3
     assert (maps["n_forced"] > 3).all()
+
+
+def test_stages_together_make_the_same_files(run):
+    """One job for all stages of a map makes the bytes that the five jobs made, and each stage has its log."""
+    made = of_stages(FIRST)
+    apart = {path: (run / path).read_bytes() for path in made}
+    for path in made:
+        (run / path).unlink()
+    set_together(run)
+    done = snakemake(run, *made)
+    assert done.returncode == 0 and "rule process_map" in done.stdout, done.stdout
+    assert "rule fit_pointing" not in done.stdout
+    assert [path for path in made if (run / path).read_bytes() != apart[path]] == []
+    logs = [(run / "results/logs" / stage / f"{FIRST}.log").read_text() for stage in (*STAGES, "process_map")]
+    assert all("used " in log for log in logs) and "convergence" in logs[0]
+
+
+def test_scripts_of_stages_together_are_followed(run):
+    """An edit of the script of a stage, or of a module that only it uses, runs the one job of each map again."""
+    set_together(run)
+    done = snakemake(run, *(path for name in (FIRST, SECOND, THIRD) for path in of_stages(name)), "--touch")
+    assert done.returncode == 0, done.stdout
+    before = {job for job in planned(run) if job[0] == "process_map"}
+    with open(run / "scripts/fit_pointing.py", "a") as file:
+        file.write("# edited\n")
+    after = {job for job in planned(run) if job[0] == "process_map"}
+    assert before == set() and after == {("process_map", name) for name in (FIRST, SECOND, THIRD)}
 
 
 def test_every_job_has_log_and_benchmark(given):

@@ -19,6 +19,9 @@ class Job:
     started: float
 
 
+_ALL_STAGES = "process_map"  # the job of a map where `maps.stages` is together
+
+
 class Tally:
     """State of one run.
 
@@ -46,8 +49,9 @@ class Tally:
 
     def counts(self):
         """Number of maps, or of jobs in a run without maps: (done, total, name)."""
-        if self.totals[self.unit]:
-            return self.done[self.unit], self.totals[self.unit], "maps"
+        for unit in (self.unit, _ALL_STAGES):
+            if self.totals[unit]:
+                return self.done[unit], self.totals[unit], "maps"
         return self.done.total(), self.totals.total(), "jobs"
 
     def elapsed_s(self):
