@@ -6,9 +6,9 @@ rule process_map:
         given=ancient(given_files),
         made=filter_made_files,
         instruments=INSTRUMENTS,
-        shared=ancient(filter_files),
+        shared=ancient(dated_of(filter_files)),
         catalog="results/inputs/catalog.h5",
-        moving=ancient(outside(MOVING_FILES)),
+        moving=from_outside(MOVING_FILES),
         moving_made=[path for path in MOVING_FILES if is_made(path)],
     output:
         preprocess_map="results/preprocessed/{map_id}.h5",

@@ -78,7 +78,7 @@ FLOORS = [
         "exports",
         "mapexports",
     ],
-    ["plots", "recovery", "report", "packets", "alerts", "logs", "convert", "plugins", "cli", "connectors"],
+    ["plots", "recovery", "report", "packets", "alerts", "logs", "stages", "convert", "plugins", "cli", "connectors"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 

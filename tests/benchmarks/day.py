@@ -1,11 +1,11 @@
 """What a day of survey maps costs: the whole workflow, engine included, beside the floors measured in the same run.
 
-    python tests/benchmarks/day.py [--maps 4] [--area 1] [--against results/day/earlier.json]
+    python tests/benchmarks/day.py [--maps 4] [--area 1] [--stages together] [--against FILE]
     python tests/benchmarks/day.py --empty 100          the engine and its imports alone: tiny maps of empty sky
     python tests/benchmarks/day.py --scaling            areas of 1/16, 1/4 and 1, and 1, 10 and 100 tiny maps
 
 Maps are simulated once, under results/day, and not timed. Each run starts from an empty folder; its costs are kept as
-results/day/{maps}x{area}.json, to compare another with. On a machine that is busy with other things compare CPU time.
+results/day/{maps}x{area}_{stages}.json, to compare another with. On a busy machine compare CPU time.
 """
 
 import argparse
@@ -38,9 +38,9 @@ def main(arguments=None):
     n_maps, area = (options.empty, TINY) if options.empty else (options.maps, options.area)
     sky = dayruns.simulated(area, n_maps, empty=bool(options.empty))
     floor = floors.measure(sky / f"maps_{n_maps}.csv")
-    run = dayruns.run_workflow(sky, n_maps, cores=options.cores)
+    run = dayruns.run_workflow(sky, n_maps, cores=options.cores, stages=options.stages)
     _print(describe(run, floor, n_maps, empty=bool(options.empty)))
-    label = f"{n_maps}x{'tiny' if options.empty else f'{area:g}'}"
+    label = f"{n_maps}x{'tiny' if options.empty else f'{area:g}'}_{options.stages}"
     kept = dayruns.FOLDER / f"{label}.json"
     if options.against:
         _print("\n" + resources.compare(run.jobs, json.loads(Path(options.against).read_text())["jobs"]))
@@ -54,6 +54,7 @@ def _parse(arguments):
     parser.add_argument("--area", type=float, default=1.0, help="of a map, in units of 850 square degrees")
     parser.add_argument("--empty", type=int, metavar="N", help="N tiny maps of empty sky instead")
     parser.add_argument("--scaling", action="store_true", help="how costs grow with area and number of maps")
+    parser.add_argument("--stages", choices=("apart", "together"), default="apart", help="as maps.stages")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--against", metavar="FILE", help="costs of an earlier run, as kept by this command")
     return parser.parse_args(arguments)
@@ -94,7 +95,7 @@ def stage_floor(name, floor, jobs_a_map):
     The filter needs three pairs of Fourier transforms, of which two are for rho and one is for kappa.
     """
     least = floor["empty job"] * jobs_a_map
-    if name == "preprocess_map":
+    if name in ("preprocess_map", "process_map"):
         return least + floor["read FITS"] + 3 * floor["FFT forward and inverse"] + floor["write HDF5"]
     return least + (floor["read HDF5"] if name in READ_WHOLE else 0.0)
 

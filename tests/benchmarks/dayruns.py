@@ -17,7 +17,7 @@ from sotrplib.report import resources
 
 FOLDER = scenes.ROOT / "results" / "day"
 CONFIG = """\
-maps: {{table: {table}}}
+maps: {{table: {table}, roots: [{sky}], stages: {stages}}}
 catalog: {{path: {sky}/catalog.csv}}
 ephemerides: {{tables: [{sky}/ephemeris.csv]}}
 """
@@ -38,12 +38,12 @@ def simulated(area, n_maps, *, empty=False):
     return Path(done.stdout.split()[-1])
 
 
-def run_workflow(sky, n_maps, *, cores=2):
-    """Cost of the whole workflow on the maps of a simulated sky, from an empty folder."""
+def run_workflow(sky, n_maps, *, cores=2, stages="apart"):
+    """Cost of the whole workflow on the maps of a simulated sky, from an empty folder; ``maps.stages`` as given."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="run_", dir=FOLDER) as folder:
         table = sky / f"maps_{n_maps}.csv"
-        Path(folder, "run.yaml").write_text(CONFIG.format(table=table, sky=sky))
+        Path(folder, "run.yaml").write_text(CONFIG.format(table=table, sky=sky, stages=stages))
         command = ["--snakefile", str(scenes.ROOT / "Snakefile"), "--configfile", "run.yaml", "--cores", str(cores)]
         wall, cpu = snakemake(folder, *command)
         return Run(wall, cpu, resources.read_benchmarks(Path(folder, "results", "benchmarks")))
