@@ -94,7 +94,8 @@ rule stack_sources:
         pointing=every("pointing"),
         forced=every("forced_photometry"),
         sealed=ancient(SEALED_FILES),
-        positions=ancient(STACKED) if not is_made(STACKED) else STACKED,
+        positions=from_outside([STACKED]),
+        made=[STACKED] if is_made(STACKED) else [],
     output:
         stacks="results/stacks/stacks.h5",
     log:

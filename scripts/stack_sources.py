@@ -8,7 +8,8 @@ def main(job):
     maps = catalogs.read_maps(paths["maps"], paths["forced"])
     lists = zip(paths["filtered"], paths["pointing"], paths["forced"], strict=True)
     files = dict(zip(maps["map_id"], (revisits.MapFiles(*own) for own in lists), strict=True))
-    positions, usable = stacking.read_positions(job.input.positions), maps[maps["status"] == "ok"]
+    positions = stacking.read_positions(*job.input.positions, *job.input.made)
+    usable = maps[maps["status"] == "ok"]
     result = stacking.stack(files, usable, positions, job.params.options, job.params.photometry)
     stacks, measurements, stamps = result
     store.write(
