@@ -468,5 +468,7 @@ def _as_column(values, dtype, length):
     if np.ndim(values) == 0:
         values = [values] * length
     if dtype == "str":
+        if getattr(values, "dtype", None) == "str" and not pd.isna(values).any():
+            return pd.array(values, dtype="str")  # as it is: text by text was a fifth of a merge
         return pd.array(["" if v is None else str(v) for v in values], dtype="str")
     return np.asarray(values).astype(dtype)

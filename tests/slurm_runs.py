@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from sotrplib import mapindex, store
+from sotrplib import mapgroups, mapindex, store
 
 ROOT = Path(__file__).parents[1]
 CODE = ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "slurm", "sotrplib")
@@ -184,6 +184,15 @@ def maps_table(folder):
 
 def map_jobs(cluster, before=()):
     """Slurm jobs of maps: list of (map_id, job), in the order of submission, without the job ids in ``before``."""
+    return [(map_id, job) for map_id, job in _named_jobs(cluster, before) if mapgroups.found_by(map_id) == "map"]
+
+
+def search_jobs(cluster, before=()):
+    """Slurm jobs of searches of several maps, as :func:`map_jobs`."""
+    return [(map_id, job) for map_id, job in _named_jobs(cluster, before) if mapgroups.found_by(map_id) != "map"]
+
+
+def _named_jobs(cluster, before):
     jobs = {number: job for number, job in sorted(cluster.jobs().items()) if number not in before}
     found = {number: set(re.findall(r"map_id=(\w+)", cluster.script(number))) for number in jobs}
     return [(map_id, jobs[number]) for number, ids in found.items() for map_id in ids]

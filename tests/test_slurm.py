@@ -68,7 +68,8 @@ def test_lost_head_is_resumed(cluster, tmp_path):
 
     assert slurm_runs.differences(local, folder) == []
     jobs = slurm_runs.map_jobs(cluster)
-    assert sorted(map_id for map_id, _ in jobs if "_joint_" not in map_id) == [FIRST, FIRST, SECOND, SECOND]
+    assert sorted(map_id for map_id, _ in jobs) == [FIRST, FIRST, SECOND, SECOND]
+    assert len(slurm_runs.search_jobs(cluster)) == 1
     assert slurm_runs.overlaps(jobs) == []
     logs = [folder / f"results/logs/{rule}/{name}.log" for rule in slurm_runs.STAGES for name in (FIRST, SECOND)]
     assert [path for path in logs if not path.exists()] == []

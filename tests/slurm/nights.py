@@ -14,7 +14,8 @@ DATA = Path(os.environ.get("DATA") or slurm_runs.ROOT.parent / "shared" / "data"
 def test_nights_run_on_slurm(cluster, tmp_path):
     """The nights end with status 0 and the very files of a local run.
 
-    Each map was one Slurm job of a size that follows from its bytes; the catalogue was one more, the merges another.
+    Each map was one Slurm job of a size that follows from its bytes, each observation another; the catalogue was one
+    more, the merges the last.
     """
     folders = {name: slurm_runs.copy_code(tmp_path / name) for name in ("local", "slurm")}
     before = set(cluster.jobs())
@@ -27,7 +28,9 @@ def test_nights_run_on_slurm(cluster, tmp_path):
     jobs = slurm_runs.map_jobs(cluster, before)
     n_maps = len(slurm_runs.maps_table(folders["slurm"]))
     assert len({map_id for map_id, _ in jobs}) == len(jobs) == n_maps
-    assert len(set(cluster.jobs()) - before) == n_maps + 2
+    searches = {map_id for map_id, _ in slurm_runs.search_jobs(cluster, before)}
+    assert searches == {path.stem for path in folders["local"].glob("results/joint/*.h5")} != set()
+    assert len(set(cluster.jobs()) - before) == n_maps + len(searches) + 2
     for stage in slurm_runs.STAGES:
         assert len(list(folders["slurm"].glob(f"results/logs/{stage}/*.log"))) == n_maps
     asked = {int(re.search(r"mem=(\d+)M", job["TRES"]).group(1)) for _, job in jobs}
