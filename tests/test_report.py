@@ -263,7 +263,7 @@ def test_of_many_maps_the_newest_and_the_worst_have_figures(tmp_path, rng, monke
         f"figures/{rows[k]['map_id']}.png" for k in (0, 2)
     ]
     assert text.count('alt="SNR of solat') == 2 + 1
-    assert "Shown in full are the 1 newest maps and 1 older one that is not Gaussian" in text
+    assert "Shown in full are 2 of 4 maps, the 1 newest and older ones that are not Gaussian" in text
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def assemble(frames, files, *, folder, sheets, recovery, resources, gap_s, refer
     ranked = cards.rank_candidates(frames["candidates"])
     chosen, targets = cards.choose_targets(frames["measurements"], ranked)
     forced = read_forced(files, frames["maps"])
-    views = look_at_maps(files, chosen, sheets, newest_maps(frames["maps"]))
+    views = look_at_maps(files, chosen, sheets, newest_maps(files, frames["maps"]))
     carded = cards.make_cards(ranked, targets, views, frames | {"forced": forced}, gap_s)
     covered = coverage.cover_sky([view.footprint for view in views.values()])
     return {
@@ -110,9 +110,10 @@ def assemble(frames, files, *, folder, sheets, recovery, resources, gap_s, refer
     }
 
 
-def newest_maps(table):
-    """Map ids of the ``MAPS_MAX`` newest maps that did not fail."""
-    usable = table[table["status"] == "ok"].sort_values(["time_unix_s", "map_id"])
+def newest_maps(files, table):
+    """Map ids of the ``MAPS_MAX`` newest of these files that hold no failed map."""
+    here = table["map_id"].isin([Path(paths.map).stem for paths in files])
+    usable = table[here & (table["status"] == "ok")].sort_values(["time_unix_s", "map_id"])
     return set(usable["map_id"].tail(MAPS_MAX))
 
 
