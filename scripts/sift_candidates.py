@@ -4,13 +4,12 @@ from sotrplib import ephemerides, logs, maps, pointing, revisits, sifting, sourc
 
 
 def sift(job):
-    sky_map, attrs = maps.read_sky_map(job.input.map), store.read_attrs(job.input.map)
+    (time, wcs, info), attrs = maps.read_times(job.input.map), store.read_attrs(job.input.map)
     catalog, reference = store.read_table(job.input.catalog, "catalog"), store.read_attrs(job.input.catalog)
-    freq_ghz = sky_map.info.freq_ghz
-    clock = ephemerides.PixelClock(sky_map.time, sky_map.info.t_ref_unix_s, sky_map.rho.shape)
-    moving = ephemerides.positions_in_map(job.params.ephemerides, sky_map.wcs, clock, attrs["site"])
-    known = sources.in_band(catalog, freq_ghz, reference), moving, job.params.options
-    band = sifting.MapBand(attrs["fwhm_arcmin"], freq_ghz / reference["freq_ghz"])
+    clock = ephemerides.PixelClock(time, info.t_ref_unix_s, wcs.array_shape)
+    moving = ephemerides.positions_in_map(job.params.ephemerides, wcs, clock, attrs["site"])
+    known = sources.in_band(catalog, info.freq_ghz, reference), moving, job.params.options
+    band = sifting.MapBand(attrs["fwhm_arcmin"], info.freq_ghz / reference["freq_ghz"])
     forced = store.read_table(job.input.forced, "forced")
     detections = store.read_table(job.input.detections, "detections")
     found = sifting.sort_detections(detections, forced, *known, band=band)

@@ -139,9 +139,7 @@ def read_sky_map(path, window=None):
     MapError
         If the file records a failed map.
     """
-    attrs = store.read_attrs(path)
-    if attrs.get("status") == "failed":
-        raise MapError(f"{path}: records a failed map ({attrs.get('reason')}); there is nothing to read")
+    attrs = _read_usable(path)
     whole = geometry.text_to_wcs(attrs["wcs"])
     window = window or tuple(slice(0, n) for n in whole.array_shape)
     has_time = "maps/time" in store.list_contents(path)
@@ -156,6 +154,27 @@ def read_sky_map(path, window=None):
         info=MapInfo(**attrs["info"]),
         template=dataclasses.replace(template, row_edges=template.row_edges - (window[0].start or 0)),
     )
+
+
+def read_times(path):
+    """Time, WCS and :class:`MapInfo` of a filtered map, without its other images; the time may be None.
+
+    Raises
+    ------
+    MapError
+        If the file records a failed map.
+    """
+    attrs = _read_usable(path)
+    time = store.read_array(path, "maps/time") if "maps/time" in store.list_contents(path) else None
+    return time, geometry.text_to_wcs(attrs["wcs"]), MapInfo(**attrs["info"])
+
+
+def _read_usable(path):
+    """Attributes of a filtered map that did not fail."""
+    attrs = store.read_attrs(path)
+    if attrs.get("status") == "failed":
+        raise MapError(f"{path}: records a failed map ({attrs.get('reason')}); there is nothing to read")
+    return attrs
 
 
 def cut_sky_map(skymap, box, margin_arcmin):

@@ -47,6 +47,9 @@ def test_filtered_maps_survive_their_file(tmp_path, rng, time):
         np.testing.assert_array_equal(getattr(back, name), getattr(skymap, name))
         assert getattr(back, name).dtype == getattr(skymap, name).dtype
     assert back.info == skymap.info and (back.time is None) == (not time)
+    alone, wcs, info = maps.read_times(tmp_path / "a.h5")
+    np.testing.assert_array_equal(alone, skymap.time)
+    assert wcs.array_shape == SHAPE and info == skymap.info
     np.testing.assert_allclose(geometry.pix2sky(back.wcs, 3, 4), geometry.pix2sky(CAR, 3, 4), rtol=1e-12)
     for name in ("values", "row_edges", "step_arcmin"):
         np.testing.assert_array_equal(getattr(back.template, name), getattr(skymap.template, name))
@@ -68,3 +71,5 @@ def test_failed_maps_have_no_pixels(tmp_path):
     store.write(tmp_path / "a.h5", attrs={"status": "failed", "reason": "m.fits: is truncated"})
     with pytest.raises(maps.MapError, match="records a failed map .m.fits: is truncated"):
         maps.read_sky_map(tmp_path / "a.h5")
+    with pytest.raises(maps.MapError, match="is truncated"):
+        maps.read_times(tmp_path / "a.h5")
