@@ -98,3 +98,11 @@ def test_kept_costs_can_be_compared(tmp_path):
     """The costs kept by one run are what another compares with."""
     jobs = resources.read_benchmarks(leave_benchmarks(tmp_path, 3.0) / "results" / "benchmarks")
     assert "| find_sources | 2 | 3.00 | 3.00 | 1.00 |" in resources.compare(jobs, json.loads(json.dumps(jobs)))
+
+
+def test_wall_on_free_cores_is_what_must_wait():
+    """Jobs of maps share the cores; merges and the engine do not."""
+    used = {"seconds": 0.0, "memory_mb": 0.0, "read_mb": 0.0, "written_mb": 0.0}
+    jobs = [used | {"rule": rule, "map_id": "", "cpu_s": s} for rule, s in (("process_map", 8.0), ("report", 3.0))]
+    jobs.append(used | {"rule": "export_catalogs", "map_id": "", "cpu_s": 2.0})
+    assert day.free_wall(day.dayruns.Run(99.0, 14.0, jobs)) == pytest.approx(8 / 2 + 3 + 1)

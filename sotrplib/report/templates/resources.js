@@ -7,7 +7,8 @@ const drawResources = (jobs) => {
   const row = (rule, mine) => {
     const tr = document.createElement("tr");
     const seconds = mine.map((job) => job.seconds), memory = mine.map((job) => job.memory_mb).filter(Number.isFinite);
-    const cells = [rule, mine.length, number(seconds.reduce((a, b) => a + b, 0)), number(Math.max(...seconds)), memory.length ? number(Math.max(...memory)) : "–"];
+    const total = (name) => mine.some((job) => Number.isFinite(job[name])) ? number(mine.reduce((sum, job) => sum + (job[name] || 0), 0)) : "–";
+    const cells = [rule, mine.length, total("seconds"), total("cpu_s"), number(Math.max(...seconds)), memory.length ? number(Math.max(...memory)) : "–", total("read_mb"), total("written_mb")];
     tr.append(...cells.map((text, k) => { const td = document.createElement("td"); td.textContent = text; if (!k) td.className = "text"; return td; }));
     return tr;
   };
