@@ -209,7 +209,7 @@ def test_flux_ratio_is_measured(night):
     """Fluxes 2 % above the catalogue give a ratio of 1.02."""
     frames, files = night[0]
     forced = page.read_forced([page.MapFiles(*paths) for paths in files], frames["maps"])
-    (found,) = fluxes.compare_fluxes(forced, frames, page.REFERENCE)
+    (found,) = fluxes.compare_fluxes(forced, frames, page.Given().reference)
     assert found["n"] == 6 and found["ratio"] == pytest.approx(1.02, abs=1e-6)
     assert found["told"] == "catalogue fluxes hold at this frequency: the ratio is the calibration"
 
@@ -217,7 +217,7 @@ def test_flux_ratio_is_measured(night):
 def test_ratio_of_other_bands_tells_of_spectra():
     """Sources of index -0.4 brought from 90 to 150 GHz with -0.7 are said to need indices higher by 0.3."""
     ratio = (150 / 90) ** 0.3
-    told = fluxes.explain_ratio(ratio, 0.01 * ratio, 150.0, page.REFERENCE)
+    told = fluxes.explain_ratio(ratio, 0.01 * ratio, 150.0, page.Given().reference)
     assert told.startswith("catalogue fluxes hold at 90 GHz and were brought to 150 GHz with the index −0.7")
     assert told.endswith("indices higher by 0.300 ± 0.020 make the ratio 1")
 

@@ -193,7 +193,8 @@ def _checks(look, beam, numbers, map_path):
     fluxes = checks.sure_fluxes(look.forced)
     if len(fluxes):
         ratio, ratio_err, n = checks.flux_ratio(fluxes)
-        caption = f"{len(fluxes)} sources; median ratio of the {n} expected above 10σ: {words.format_pair(ratio, ratio_err)}"
+        told = words.format_pair(ratio, ratio_err)
+        caption = f"{len(fluxes)} sources; median ratio of the {n} expected above 10σ: {told}"
         columns = (fluxes[f"{name}_mjy"].to_numpy() for name in ("catalog_flux", "flux", "flux_err"))
         draw = partial(plots.flux_comparison, *columns, look.sky_map.info.band)
         made.append(("flux", "Forced against catalogue flux", draw, caption))

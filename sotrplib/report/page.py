@@ -7,6 +7,7 @@ import logging
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pandas as pd
@@ -20,7 +21,6 @@ log = logging.getLogger(__name__)
 MAPS_MAX = 60  # newest maps, shown with their figures
 WARNED_MAX = 30  # older maps that are not Gaussian, shown so too
 THUMBNAILS_MAX = 1500  # of the rest, maps with a small image
-REFERENCE = {"freq_ghz": 90.0, "spectral_index": -0.7}
 
 
 class MapFiles(NamedTuple):
@@ -32,7 +32,31 @@ class MapFiles(NamedTuple):
     sifted: str
 
 
-def write_page(path, frames, files, *, sheets=(), recovery=(), resources=None, gap_s=7200.0, reference=REFERENCE):
+class Given(NamedTuple):
+    """What the page shows beside the tables and maps.
+
+    Parameters
+    ----------
+    sheets : sequence of path
+        PNG to write for each file of a map: image and checks. Maps without figures on the page link to it.
+    recovery : sequence of path
+        Files of the rule ``measure_recovery``, of any of the maps.
+    resources : sequence of dict
+        Time and memory of jobs, from :func:`resources.read_benchmarks`.
+    gap_s : float
+        Maps closer in time are one observation.
+    reference : mapping
+        ``freq_ghz`` of the catalogue's fluxes, and the ``spectral_index`` of sources without one.
+    """
+
+    sheets: tuple = ()
+    recovery: tuple = ()
+    resources: tuple = ()
+    gap_s: float = 7200.0
+    reference: dict = MappingProxyType({"freq_ghz": 90.0, "spectral_index": -0.7})
+
+
+def write_page(path, frames, files, **given):
     """Write the page.
 
     Parameters
@@ -44,19 +68,10 @@ def write_page(path, frames, files, *, sheets=(), recovery=(), resources=None, g
         merged catalogue, ``lightcurves``, and ``catalog``, the known sources.
     files : sequence of MapFiles
         Of every map, failed ones too.
-    sheets : sequence of path, optional
-        PNG to write for each of ``files``: image and checks of the map. Maps without figures on the page link to it.
-    recovery : sequence of path
-        Files of the rule ``measure_recovery``, of any of the maps.
-    resources : list of dict, optional
-        Time and memory of jobs, from :func:`resources.read_benchmarks`.
-    gap_s : float
-        Maps closer in time are one observation.
-    reference : mapping
-        ``freq_ghz`` of the catalogue's fluxes, and the ``spectral_index`` of sources without one.
+    given
+        Of :class:`Given`.
     """
-    given = {"sheets": sheets, "recovery": recovery, "resources": resources, "gap_s": gap_s, "reference": reference}
-    text = render(assemble(frames, files, folder=Path(path).parent, **given))
+    text = render(assemble(frames, files, Given(**given), folder=Path(path).parent))
     with store.atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -79,33 +94,33 @@ def render(content):
     return environment.get_template("page.html.j2").render(**content)
 
 
-def assemble(frames, files, *, folder, sheets, recovery, resources, gap_s, reference):
+def assemble(frames, files, given, *, folder):
     """Everything the templates show, by the names they use; parameters as in :func:`write_page`."""
     files = [MapFiles(*paths) for paths in files]
     ranked = cards.rank_candidates(frames["candidates"])
     chosen, targets = cards.choose_targets(frames["measurements"], ranked)
     forced = read_forced(files, frames["maps"])
-    views = look_at_maps(files, chosen, sheets, newest_maps(files, frames["maps"]))
-    carded = cards.make_cards(ranked, targets, views, frames | {"forced": forced}, gap_s)
+    views = look_at_maps(files, chosen, given.sheets, newest_maps(files, frames["maps"]))
+    carded = cards.make_cards(ranked, targets, views, frames | {"forced": forced}, given.gap_s)
     covered = coverage.cover_sky([view.footprint for view in views.values()])
     return {
         "version": __version__,
         "tonight": tonight.count_all(frames, covered),
         "maps": tonight.order_maps(frames["maps"]).to_dict("records"),
         "views": views,
-        "sheets": link_sheets(files, sheets, folder),
+        "sheets": link_sheets(files, given.sheets, folder),
         "depth": tonight.depth_by_band(frames["maps"]),
         "sky": tonight.draw_sky(covered, frames["catalog"], ranked, set(carded)),
         "groups": cards.group_by_class(ranked, carded),
         "limits": {"maps": MAPS_MAX, "cards": cards.CARDS_MAX, "cutouts": cards.CUTOUTS_MAX},
         "cutout_arcmin": stamps.CUTOUT_ARCMIN,
         "scale": {"gradient": plots.gradient(), "snr_max": plots.SNR_MAX, "flat": mapviews.FLAT_RANGE},
-        "comparisons": fluxes.compare_fluxes(forced, frames, reference),
-        "reference": reference,
+        "comparisons": fluxes.compare_fluxes(forced, frames, given.reference),
+        "reference": given.reference,
         "instrument": instrument.follow(frames["maps"], views),
-        "recovery": instrument.judge_recovery(recovery, frames["maps"]),
+        "recovery": instrument.judge_recovery(given.recovery, frames["maps"]),
         "sources": sources.pack_sources(frames, set(carded)),
-        "resources": resources or [],
+        "resources": list(given.resources),
         "columns": {name: {c.name: c for c in tables.SCHEMAS[name]} for name in ("maps", "candidates")},
     }
 
