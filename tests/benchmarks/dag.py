@@ -2,7 +2,8 @@
 
 Two generated workflows are the floor. "bare" has as many rules a map, each a shell command with one input and one
 output in a chain, and one merge of the last files. "same files" has the inputs, outputs, logs, benchmarks and scripts
-of this workflow and nothing else: no parameter, function, digest or configuration.
+of this workflow and nothing else: no parameter, function, digest or configuration. "together" is this workflow with
+`maps.stages: together`, one job a map in place of five.
 
     python tests/benchmarks/dag.py [--maps 100 1000 10000] [--repeat 3]
 
@@ -27,7 +28,7 @@ from sotrplib import mapindex
 
 ROOT = Path(__file__).resolve().parents[2]
 STATES = ("all missing", "up to date", "one map added")
-WORKFLOWS = ("bare", "same files", "ours")
+WORKFLOWS = ("bare", "same files", "ours", "together")
 PER_MAP = {
     "preprocessed": ("given",),
     "pointing": ("preprocessed", "catalog"),
@@ -45,9 +46,9 @@ MERGES = {
     "checked": ("merged", "lightcurves", "exports", "config", "report"),
 }
 CONFIG = """\
-maps: {table: maps.csv}
-catalog: {path: given/catalog.csv}
-ephemerides: {tables: []}
+maps: {{table: maps.csv, stages: {}}}
+catalog: {{path: given/catalog.csv}}
+ephemerides: {{tables: []}}
 """
 HEADER = 'MAPS = open("maps.txt").read().split()\n\n\nwildcard_constraints:\n    map_id="[a-z0-9_]+",\n\n\n'
 RULE = "rule {name}:\n    input:\n        {inputs},\n    output:\n        {output!r},\n{rest}\n\n"
@@ -66,9 +67,8 @@ def main(arguments=None):
     """Print one row a number of maps and state."""
     options = _parse(arguments)
     sys.stdout.write(
-        "| maps | state | jobs | bare floor | same files | ours | ours / bare | ours / same files |\n"
-        + "|---" * 8
-        + "|\n"
+        "| maps | state | jobs | bare floor | same files | ours | together | ours / bare | ours / same files "
+        "| together / bare |\n" + "|---" * 10 + "|\n"
     )
     for n_maps in options.maps:
         with tempfile.TemporaryDirectory(prefix="dag") as folder:
@@ -77,20 +77,20 @@ def main(arguments=None):
                 sys.stdout.flush()
 
 
-def measure(folder, n_maps, repeat=1):
+def measure(folder, n_maps, repeat=1, names=WORKFLOWS):
     """(state, costs by workflow) of every state, for one number of maps; works below ``folder``."""
-    folders = {name: folder / name.replace(" ", "_") for name in WORKFLOWS}
-    for name in WORKFLOWS:
+    folders = {name: folder / name.replace(" ", "_") for name in names}
+    for name in names:
         WRITERS[name](folders[name], n_maps)
     for state in STATES:
         if state == "up to date":
             for path in folders.values():
                 finish(path)
         if state == "one map added":
-            for name in WORKFLOWS:
+            for name in names:
                 WRITERS[name](folders[name], n_maps + 1)
-        runs = [{name: dry_run(folders[name]) for name in WORKFLOWS} for _ in range(repeat)]
-        yield state, {name: min((run[name] for run in runs), key=lambda cost: cost.cpu_s) for name in WORKFLOWS}
+        runs = [{name: dry_run(folders[name]) for name in names} for _ in range(repeat)]
+        yield state, {name: min((run[name] for run in runs), key=lambda cost: cost.cpu_s) for name in names}
 
 
 def write_floor(folder, n_maps, *, same_files):
@@ -113,7 +113,7 @@ def write_floor(folder, n_maps, *, same_files):
     (folder / "Snakefile").write_text(HEADER + "".join(rules))
 
 
-def write_ours(folder, n_maps):
+def write_ours(folder, n_maps, *, stages="apart"):
     """Configuration, map table and one tiny map that all rows of the table share."""
     (folder / "given").mkdir(parents=True, exist_ok=True)
     paths = {"map_path": "given/map.fits", "weight_path": "given/ivar.fits", "time_path": "given/time.fits"}
@@ -127,13 +127,14 @@ def write_ours(folder, n_maps):
         rows.append(dict.fromkeys(mapindex.COLUMNS, "") | labels | paths | {"form": "intensity_ivar", "unit": "uK"})
     mapindex.write_map_table(folder / "maps.csv", rows)
     _write_new(folder / "given/catalog.csv", "name,raDeg,decDeg,fluxJy,err_fluxJy\na,0.1,0.1,1,0.1\n")
-    _write_new(folder / "run.yaml", CONFIG)
+    _write_new(folder / "run.yaml", CONFIG.format(stages))
 
 
 WRITERS = {
     "bare": lambda folder, n_maps: write_floor(folder, n_maps, same_files=False),
     "same files": lambda folder, n_maps: write_floor(folder, n_maps, same_files=True),
     "ours": write_ours,
+    "together": lambda folder, n_maps: write_ours(folder, n_maps, stages="together"),
 }
 
 
@@ -218,10 +219,11 @@ def _write_new(path, text):
 
 
 def _row(n_maps, state, costs):
-    bare, same, ours = (costs[name] for name in WORKFLOWS)
-    cells = [f"{cost.wall_s:.1f} s, CPU {cost.cpu_s:.1f} s, {cost.memory_mb:.0f} MB" for cost in (bare, same, ours)]
+    bare, same, ours, together = (costs[name] for name in WORKFLOWS)
+    cells = [f"{cost.wall_s:.1f} s, CPU {cost.cpu_s:.1f} s, {cost.memory_mb:.0f} MB" for cost in costs.values()]
     ratios = [
-        f"CPU {ours.cpu_s / other.cpu_s:.2f}, memory {ours.memory_mb / other.memory_mb:.2f}" for other in (bare, same)
+        f"CPU {mine.cpu_s / other.cpu_s:.2f}, memory {mine.memory_mb / other.memory_mb:.2f}"
+        for mine, other in ((ours, bare), (ours, same), (together, bare))
     ]
     jobs = "/".join(str(costs[name].n_jobs) for name in WORKFLOWS)
     return f"| {n_maps} | {state} | {jobs} | {' | '.join(cells + ratios)} |\n"
