@@ -4,6 +4,7 @@ The merges of many maps read their rows map by map and need them source by sourc
 Arrow file a part as they come, and each part is read back whole; only one part at a time is in memory.
 """
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 ROWS = 500_000  # of a part: a few hundred MB while it is worked on
+_PREFIX = ".spool."
 _ROWS_AT_ONCE = 100_000  # written at a time
 
 
@@ -21,12 +23,15 @@ class Spool:
     ----------
     n_parts : int
     folder : path
-        Where there is room for all rows, some 250 bytes each.
+        Where there is room for all rows, some 250 bytes each. What a killed process left of its own there is removed,
+        so no two may be at work in one folder.
     """
 
     def __init__(self, n_parts, folder):
         self.n_parts = n_parts
-        self._folder = tempfile.TemporaryDirectory(prefix=".spool.", dir=folder)
+        for left in Path(folder).glob(f"{_PREFIX}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        self._folder = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=folder)
         self._writers = {}
         self._waiting, self._n_waiting = [], 0
 

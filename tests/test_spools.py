@@ -1,5 +1,8 @@
 """Rows that go to the disk part by part come back whole, each source in one part."""
 
+import os
+import signal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -38,6 +41,22 @@ def test_no_rows_make_no_parts(tmp_path):
     with spools.Spool(3, tmp_path) as spool:
         spool.add(tables.empty("measurements"), np.zeros(0, int))
         assert list(spool.parts()) == []
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    """The rows of a process killed at work are gone when the next one begins; those of other folders stay."""
+    (tmp_path / "other").mkdir()
+    child = os.fork()
+    if child == 0:
+        with spools.Spool(2, tmp_path):
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    left = set(tmp_path.iterdir())
+    assert len(left) == 2
+    with spools.Spool(2, tmp_path):
+        assert len(set(tmp_path.iterdir()) - left) == 1
+        assert len(list(tmp_path.iterdir())) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
 
 def test_more_rows_than_are_kept(tmp_path, rng, monkeypatch):
