@@ -54,7 +54,7 @@ JobAcctGatherParams=OverMemoryKill
 ReturnToService=2
 KillWait=2
 SlurmdTimeout=15
-MinJobAge=300
+MinJobAge=3600
 OverTimeLimit=0
 SchedulerParameters=sched_min_interval=0,bf_interval=2
 DefMemPerCPU=500
