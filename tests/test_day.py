@@ -87,10 +87,10 @@ def test_simulated_maps_are_kept_and_can_be_read(tmp_path):
 
 
 def test_slopes_are_those_of_powers():
-    """What grows with the square has slope 2."""
-    assert day._slopes([(1, 3.0, 1.0), (4, 48.0, 1.0), (16, 768.0, 1.0)]) == [
-        "2.00 (2.00 in the last step)",
-        "0.00 (0.00 in the last step)",
+    """What grows with the square has slope 2; what is linear beside a constant part has equal increases."""
+    assert day._slopes([(1, 3.0, 11.0), (4, 48.0, 14.0), (16, 768.0, 26.0)]) == [
+        "2.00 (+15, 60 a unit)",
+        "0.45 (+1, 1 a unit)",
     ]
 
 
@@ -106,3 +106,19 @@ def test_wall_on_free_cores_is_what_must_wait():
     jobs = [used | {"rule": rule, "map_id": "", "cpu_s": s} for rule, s in (("process_map", 8.0), ("report", 3.0))]
     jobs.append(used | {"rule": "export_catalogs", "map_id": "", "cpu_s": 2.0})
     assert day.free_wall(day.dayruns.Run(99.0, 14.0, jobs)) == pytest.approx(8 / 2 + 3 + 1)
+
+
+def test_scaling_tells_costs_by_area_and_number(monkeypatch):
+    """The tables hold a row for each area and number of maps, a map's own jobs apart from those of all maps."""
+    used = {"seconds": 0.0, "memory_mb": 0.0, "read_mb": 0.0, "written_mb": 0.0, "map_id": ""}
+
+    def run(area, n_maps, **_):
+        cpu = {"process_map": n_maps * (1 + 8 * area), "search_jointly": 4 * area, "report": 2.0}
+        return day.dayruns.Run(9.0, sum(cpu.values()) + 5, [used | {"rule": k, "cpu_s": v} for k, v in cpu.items()])
+
+    monkeypatch.setattr(day.dayruns, "simulated", lambda area, n_maps, **_: area)
+    monkeypatch.setattr(day.dayruns, "run_workflow", run)
+    text = day.scaling(2, "together")
+    assert "| 0.25 | 7.2 | 3.00 | 0.50 | 4.50 |" in text and "| 1 | 29.0 | 9.00 | 2.00 | 12.00 |" in text
+    assert "(+0.276, 0.276 a unit)" in text
+    assert "| 10 | 10.1 | 2.0 | 5.0 | 17.1 |" in text

@@ -124,18 +124,16 @@ def stage_floor(name, floor, jobs_a_map):
 
 
 def scaling(cores, stages):
-    """Tables of CPU seconds by area and by number of maps, with the slopes of their logarithms."""
-    text, steps = (
-        "| map area | Mpixel | CPU s a map, its own stages | joint search | all jobs |\n" + "|---" * 5 + "|\n",
-        [],
-    )
+    """Tables of CPU seconds by area and by number of maps, with slopes; a unit is a megapixel, or a map."""
+    text = "| map area | Mpixel | CPU s a map, its own stages | joint search | all jobs |\n" + "|---" * 5 + "|\n"
+    steps = []
     for area in (1 / 16, 1 / 4, 1.0):
         sky = dayruns.simulated(area, 2)
         totals = resources.by_rule(dayruns.run_workflow(sky, 2, cores=cores, stages=stages).jobs)
         own = sum(totals[name]["cpu_s"] for name in OF_MAPS if name in totals) / 2
         joint = totals["search_jointly"]["cpu_s"] / 2
         jobs = sum(total["cpu_s"] for total in totals.values()) / 2
-        steps.append((area, own, joint, jobs))
+        steps.append((29.0 * area, own, joint, jobs))
         text += f"| {area:g} | {29.0 * area:.1f} | {own:.2f} | {joint:.2f} | {jobs:.2f} |\n"
     text += f"| slope | | {' | '.join(_slopes(steps))} |\n\n"
     text += "| tiny maps | CPU s, jobs of maps | jobs of all | engine | whole run |\n" + "|---" * 5 + "|\n"
@@ -150,10 +148,15 @@ def scaling(cores, stages):
 
 
 def _slopes(steps):
-    """Slope d log y / d log x between the first and last, and between the last two, of each column but the first."""
-    logs = np.log(np.array(steps))
-    whole, last = ((logs[-1] - logs[k])[1:] / (logs[-1] - logs[k])[0] for k in (0, -2))
-    return [f"{a:.2f} ({b:.2f} in the last step)" for a, b in zip(whole, last, strict=True)]
+    """Slope d log y / d log x between the last two of each column but the first, and increase a unit of x, each step.
+
+    What is linear with a constant part has equal increases, and a slope below 1.
+    """
+    values = np.array(steps)
+    slopes = np.diff(np.log(values[-2:]), axis=0)[0]
+    rates = np.diff(values, axis=0)[:, 1:] / np.diff(values[:, :1], axis=0)
+    told = (", ".join(f"{rate:.3g}" for rate in column) for column in rates.T)
+    return [f"{slope:.2f} (+{rate} a unit)" for slope, rate in zip(slopes[1:] / slopes[0], told, strict=True)]
 
 
 if __name__ == "__main__":
