@@ -89,8 +89,8 @@ def check_roots(rows, roots, source):
             climbs = ".." in path
             if "\0" in path or (climbs or path.startswith(("/", "~"))) and not _below(path, tuple(allowed), climbs):
                 raise MapTableError(
-                    f"{source}: {row['map_id']}: {name} {path!r} is outside of the working directory, data_dir and "
-                    "maps.roots; correct it, or add its folder to maps.roots"
+                    f"{source}: {row['map_id']}: {name} {path!r} is outside of the working directory, data_dir (or "
+                    "mapcat's folder) and maps.roots; correct it, or add its folder to maps.roots"
                 )
 
 

@@ -57,7 +57,7 @@ def read_maps(options):
     SnapshotError
         If mapcat cannot be read; nothing is written then.
     """
-    asked = {key: options[key] for key in ("mapcat", "select", "instrument", "box")}
+    asked = {key: options[key] for key in ("mapcat", "select", "instrument", "box", "roots")}
     if mark(asked) != _first_line(MAPS):
         command = [sys.executable, "-m", "sotrplib.connectors.mapcat", MAPS]
         done = subprocess.run(command, input=json.dumps(asked), text=True, capture_output=True, check=False)

@@ -26,7 +26,8 @@ MAPCAT = {"database": "", "ids": [], "form": "auto", "statuses": [], "stale_h": 
 
 def asked(*, box=None, select=None, **chosen):
     """Section ``maps`` of the configuration with some keys changed."""
-    return {"instrument": "solat", "box": box, "select": SELECT | (select or {}), "mapcat": MAPCAT | chosen}
+    own = {"instrument": "solat", "box": box, "roots": []}
+    return own | {"select": SELECT | (select or {}), "mapcat": MAPCAT | chosen}
 
 
 def migrate(path, revision):
@@ -161,6 +162,16 @@ def test_rows_are_those_of_the_directory(ask, folder, database):
 def test_selection(ask, folder, database, chosen, expected):
     """Time range, band, array, number, name, sky and state select the same maps in every generation."""
     assert selected(ask, database, folder, **chosen) == [IDS[i] for i in expected]
+
+
+@pytest.mark.parametrize("escape", ["/etc/passwd", "../../../../../../../../etc/passwd"])
+def test_files_outside_of_its_folder_are_refused(ask, folder, database, escape):
+    """A record that names a file outside of mapcat's folder is refused by name, unless a root allows it."""
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE depth_one_maps SET mean_time_path = ? WHERE tube_slot = 'i3'", [escape])
+    with pytest.raises(mapindex.MapTableError, match=f"{IDS[2]}: time_path .*etc/passwd' is outside .* maps.roots"):
+        ask(select, database, folder, asked())
+    assert len(ask(select, database, folder, asked() | {"roots": ["/"]})) == 4
 
 
 def test_ids_of_the_database(ask, folder):

@@ -87,7 +87,7 @@ def select_maps(catalog, options):
     catalog : Catalog
     options : mapping
         Of section ``maps`` of the configuration: ``mapcat`` (``ids``, ``form``, ``statuses``, ``stale_h``),
-        ``select``, ``instrument`` and ``box``.
+        ``select``, ``instrument``, ``box`` and ``roots``.
 
     Returns
     -------
@@ -98,6 +98,8 @@ def select_maps(catalog, options):
     ------
     ServiceError
         If no map is wanted: says how many there are in each state.
+    mapindex.MapTableError
+        If a record names a file outside of mapcat's folder, the working directory and ``roots``.
     """
     with databases.explained(catalog.name):
         known = _read_known(catalog, options["select"])
@@ -109,6 +111,7 @@ def select_maps(catalog, options):
     rows = [row for record, row in rows if _touches(row, tiles.get(record["map_id"]), options["box"])]
     mapindex.check_rows(rows, source=catalog.name)
     rows = mapindex.select(rows, options["select"])
+    mapindex.check_roots(rows, [catalog.parent, *options["roots"]], catalog.name)
     if not rows:
         count = pd.Series([record["state"] for record in known], dtype=object).value_counts().to_dict()
         raise ServiceError(
