@@ -18,16 +18,14 @@ rule report:
             category="Night",
             labels={"what": "the page"},
         ),
-        sheets=[
-            report(
-                f"results/figures/{map_id}.png",
-                caption="captions/map.rst",
-                category="Maps",
-                subcategory=row["band"],
-                labels={name: str(row[name]) for name in ("array", "band", "map_id")},
-            )
-            for map_id, row in MAPS.items()
-        ],
+        sheets=report(
+            directory("results/figures"),  # one output: the time the engine needs for one a map grows as their square
+            patterns=["{instrument}_{array}_{band}_{time}.png"],
+            caption="captions/map.rst",
+            category="Maps",
+            subcategory="{band}",
+            labels={"array": "{array}", "band": "{band}", "map_id": "{instrument}_{array}_{band}_{time}"},
+        ),
     log:
         "results/logs/report.log",
     benchmark:

@@ -1,5 +1,7 @@
 """Write the page of what the run found."""
 
+from pathlib import Path
+
 from sotrplib import logs, report, store
 
 TABLES = ("maps", "candidates", "counterparts", "sources", "source_bands", "measurements")
@@ -11,7 +13,8 @@ def main(job):
     frames["catalog"] = store.read_table(job.input.known, "catalog")
     files = list(zip(job.input.maps, job.input.pointing, job.input.forced, job.input.sifted, strict=True))
     more = {"recovery": job.input.recovery, "resources": report.read_benchmarks("results/benchmarks")}
-    more |= {"sheets": job.output.sheets, "gap_s": job.params.observation_gap_s, "reference": job.params.reference}
+    sheets = [Path(job.output.sheets, f"{Path(name).stem}.png") for name in job.input.maps]
+    more |= {"sheets": sheets, "gap_s": job.params.observation_gap_s, "reference": job.params.reference}
     report.write_page(job.output.page, frames, files, **more)
 
 
