@@ -144,12 +144,13 @@ def map_ids(n_maps):
 
 
 def finish(folder):
-    """Make every output as an empty file and let the engine record it as made."""
+    """Make every output, empty, and let the engine record it as made; a name without suffix is that of a folder."""
     listed = _snakemake(folder, "--summary")[1]
     files = [line.split("\t")[0] for line in listed.splitlines() if line.startswith("results/")]
     for path in {folder / name for name in files}:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        (path.parent if path.suffix else path).mkdir(parents=True, exist_ok=True)
+        if path.suffix:
+            path.touch()
     _snakemake(folder, "--touch", "--quiet", "all", "--cores", "2", "--scheduler", "greedy")
 
 
