@@ -6,12 +6,12 @@ import time
 from functools import cache
 from pathlib import Path
 
-from sotrplib import beams, configuration, mapgroups, mapindex, periods, provenance, snapshots
+from sotrplib import beams, configuration, mapgroups, mapindex, periods, provenance, snapshots, stages
 
 DIGESTS = provenance.DIGESTS
 START = time.time()
 is_made = mapindex.is_made
-STAGES = ("preprocess_map", "fit_pointing", "forced_photometry", "find_sources", "sift_candidates")
+STAGES = stages.NAMES
 gc.set_threshold(50_000)  # the engine's objects live to its end: looking for garbage was a fifth of a large dry run
 # Scripts import the library beside this workflow, whatever else is installed; an installed workflow is inside its library.
 BESIDE = Path(workflow.basedir, "sotrplib").is_dir()

@@ -106,16 +106,16 @@ def _overlaps(y, x, s, template, limit):
 
     All pairs of sources in crowds: there a source of 20 sigma can stand where s = 0, in the wings of the others.
     """
-    near = positions.close_pairs(y, x, positions.reach_pix(template, _FAR * limit))
-    crowded = _in_crowds(near, _overlap(y, x, near, template), limit, len(s))
+    pairs = positions.close_pairs(y, x, positions.reach_pix(template, _FAR * limit))
+    overlap = _overlap(y, x, pairs, template)
+    crowded = _in_crowds(pairs, overlap, limit, len(s))
     followed = np.flatnonzero((np.abs(s) > _BRIGHT) | crowded)
-    pairs = near
     if followed.size:
         far = _pairs_with(y, x, followed, np.sqrt(2) * (templates.half_size(template) + 1))
-        codes = np.unique(np.concatenate([part.min(axis=1) * len(s) + part.max(axis=1) for part in (near, far)]))
-        pairs = np.stack(np.divmod(codes, len(s)), 1)
+        near_codes, far_codes = (part.min(axis=1) * len(s) + part.max(axis=1) for part in (pairs, far))
+        more = np.stack(np.divmod(np.setdiff1d(far_codes, near_codes), len(s)), 1)
+        pairs, overlap = np.concatenate([pairs, more]), np.append(overlap, _overlap(y, x, more, template))
     i, j = pairs.T
-    overlap = _overlap(y, x, pairs, template)
     strongest = np.maximum(np.abs(s[i]), np.abs(s[j]))
     keep = (np.abs(overlap) > limit) | (np.abs(overlap) * strongest > _WING) | crowded[i] | crowded[j]
     return i[keep], j[keep], overlap[keep]

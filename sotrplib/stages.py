@@ -5,6 +5,8 @@ Each stage sees what its own rule would have given it, so that its script, its o
 
 from types import SimpleNamespace
 
+NAMES = ("preprocess_map", "fit_pointing", "forced_photometry", "find_sources", "sift_candidates")  # in their order
+
 
 class Files(list):
     """Files of a job: in the order of the rule's names, and by name as attributes."""

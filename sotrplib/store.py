@@ -122,12 +122,16 @@ def bundle(path, files, without_data=()):
     with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
         file.attrs["table_version"] = tables.VERSION
         for name, source in files.items():
-            group = file.create_group(name)
-            with _open(source) as content:
-                for key, value in content.attrs.items():
-                    group.attrs[key] = value
-                for key in content if name not in without_data else ():
-                    content.copy(key, group)
+            _copy_into(file.create_group(name), source, with_data=name not in without_data)
+
+
+def _copy_into(group, source, *, with_data):
+    """Copy the attributes of a file, and what it holds if asked for."""
+    with _open(source) as content:
+        for key, value in content.attrs.items():
+            group.attrs[key] = value
+        for key in content if with_data else ():
+            content.copy(key, group)
 
 
 def read_attrs(path, group="/"):

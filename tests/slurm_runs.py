@@ -9,11 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-from sotrplib import mapgroups, mapindex, store
+from sotrplib import mapgroups, mapindex, stages, store
 
 ROOT = Path(__file__).parents[1]
 CODE = ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "slurm", "sotrplib")
-STAGES = ("preprocess_map", "fit_pointing", "forced_photometry", "find_sources", "sift_candidates")
+STAGES = stages.NAMES
 FIRST, SECOND, LARGE = "solat_i1_f090_1760100000", "solat_i3_f090_1760100600", "solat_i1_f090_1760186400"
 KINDS = {"map_path": "map.fits", "weight_path": "ivar.fits", "time_path": "time.fits", "info_path": "info.hdf"}
 HASTE = ("--slurm-init-seconds-before-status-checks", "4")  # an idle controller may be asked oftener

@@ -16,18 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from test_workflow import (
-    CODE,
-    CONFIG,
-    GIVEN,
-    OBJECTS,
-    ROOT,
-    copy,
-    of_all,
-    of_map,
-    row,
-    snakemake,
-)
+from slurm_runs import copy_code, wait_for
+from test_workflow import CONFIG, GIVEN, OBJECTS, copy, of_all, of_map, row, snakemake
 from test_workflow import planned as planned_in
 
 from sotrplib import mapindex, store, tries
@@ -47,11 +37,7 @@ MADE = ("catalogs", "lightcurves", "exports", "preprocessed", "pointing", "force
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
     """A copy of the code with two maps as files from outside, and no results."""
-    folder = tmp_path_factory.mktemp("start") / "run"
-    folder.mkdir()
-    for name in CODE:
-        source, ignore = ROOT / name, shutil.ignore_patterns("__pycache__")
-        shutil.copytree(source, folder / name, ignore=ignore) if source.is_dir() else shutil.copy2(source, folder)
+    folder = copy_code(tmp_path_factory.mktemp("start") / "run")
     (folder / "objects.csv").write_text(OBJECTS)
     (folder / "test.yaml").write_text(CONFIG)
     mapindex.write_map_table(folder / "maps.csv", [row(name, "results/simulated") for name in MAP_IDS])
@@ -125,16 +111,6 @@ def finish(process, folder):
     return process.returncode, (folder / "head.log").read_text()
 
 
-def wait_for(condition, *, seconds=120.0, step=0.002):
-    """The first value of ``condition()`` that is true."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(step)
-    raise TimeoutError(f"nothing happened in {seconds} s")
-
-
 def job_process(head, rule, map_id=""):
     """Process of a job of a rule, at work on a map if one is named, among what a head has started, or None."""
     for entry in Path("/proc").glob("[0-9]*"):
@@ -154,6 +130,10 @@ def _open_files(process):
         return " ".join(os.readlink(entry) for entry in (process / "fd").iterdir())
     except OSError:
         return ""
+
+
+def _half_maps(folder):
+    return [path for path in half_files(folder) if path.parent.name == "preprocessed"]
 
 
 def half_files(folder):
@@ -225,8 +205,8 @@ def remount(folder, options):
 def test_job_killed_while_writing(run, finished):
     """A job killed with half a file written is tried again; nothing is left of it, and the bytes are as ever."""
     head = begin(run)
-    writing = wait_for(lambda: [path for path in half_files(run) if path.parent.name == "preprocessed"], step=0.0005)
-    os.kill(wait_for(lambda: job_process(head.pid, "preprocess_map"), step=0), signal.SIGKILL)
+    writing = wait_for(lambda: _half_maps(run), "a half-written map", interval_s=0.0005)
+    os.kill(wait_for(lambda: job_process(head.pid, "preprocess_map"), "a job", interval_s=0), signal.SIGKILL)
     status, text = finish(head, run)
     assert status == 0 and writing
     assert "Trying to restart job" in text
@@ -257,7 +237,7 @@ def test_job_killed_every_time(run, finished):
 def test_head_killed(run, finished, stage):
     """After kill -9 of the head, `--unlock` and the same command finish, whatever jobs it left running."""
     head = begin(run)
-    wait_for(lambda: list((run / "results" / stage).glob("*.h5")), step=0.01)
+    wait_for(lambda: list((run / "results" / stage).glob("*.h5")), f"a file of {stage}", interval_s=0.01)
     os.kill(head.pid, signal.SIGKILL)
     head.wait()
     assert "cannot be locked" in expect(snakemake(run), 1)
@@ -270,7 +250,7 @@ def test_head_killed(run, finished, stage):
 def test_second_head_refuses(run, finished):
     """A second head in the same folder says that it is locked, changes nothing, and the first one finishes."""
     head = begin(run)
-    wait_for(lambda: (run / "results/logs").exists(), step=0.01)
+    wait_for((run / "results/logs").exists, "the first log", interval_s=0.01)
     assert "cannot be locked" in expect(snakemake(run), 1)
     assert finish(head, run)[0] == 0
     assert_equal_results(run, finished)
@@ -396,7 +376,7 @@ def test_input_replaced_while_it_is_read(run):
     with fits.open(path) as hdus:
         fits.writeto(new, hdus[0].data * np.float32(1.01), hdus[0].header)
     head = begin(run)
-    wait_for(lambda: (run / f"results/logs/preprocess_map/{FIRST}.log").exists())
+    wait_for((run / f"results/logs/preprocess_map/{FIRST}.log").exists, "the log of the first map", interval_s=0.002)
     os.replace(new, path)
     status, text = finish(head, run)
     assert status == 1

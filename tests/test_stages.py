@@ -6,7 +6,7 @@ import pytest
 
 from sotrplib import provenance, stages
 
-STAGES = ("preprocess_map", "fit_pointing", "forced_photometry", "find_sources", "sift_candidates")
+STAGES = stages.NAMES
 
 
 class Named(dict):

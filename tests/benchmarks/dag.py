@@ -12,15 +12,13 @@ number of jobs is checked. CPU seconds are what to compare on a machine that is 
 """
 
 import argparse
-import os
 import re
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import NamedTuple
 
+import engine
 import numpy as np
 from astropy.io import fits
 
@@ -168,19 +166,10 @@ def _snakemake(folder, *arguments):
     ours = (
         ["--snakefile", str(ROOT / "Snakefile"), "--configfile", "run.yaml"] if (folder / "run.yaml").exists() else []
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with tempfile.TemporaryFile("w+") as output:
-        start = time.perf_counter()
-        command = [sys.executable, "-m", "snakemake", *arguments, *ours]
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        wall = time.perf_counter() - start
-        output.seek(0)
-        text = output.read()
-    if process.returncode:
-        raise RuntimeError(f"snakemake {' '.join(arguments)} failed in {folder}:\n{text[-2000:]}")
-    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, 0), text
+    done = engine.snakemake(folder, *arguments, *ours, path=[ROOT])
+    if done.status:
+        raise RuntimeError(f"snakemake {' '.join(arguments)} failed in {folder}:\n{done.text[-2000:]}")
+    return Cost(done.wall_s, done.cpu_s, done.peak_mb, 0), done.text
 
 
 def _chain(rules):

@@ -17,19 +17,13 @@ import dayruns
 import floors
 import numpy as np
 
+from sotrplib import stages
 from sotrplib.report import resources
 
 TINY = 1 / 850  # of the area of a survey map
 READ_WHOLE = {"find_sources", "search_jointly", "report"}  # stages that use every pixel of the filtered maps
 _CHAIN = ("search_jointly", "confirm_candidates", "merge_catalogs", "build_lightcurves", "report", "check_maps")
-OF_MAPS = (
-    "preprocess_map",
-    "fit_pointing",
-    "forced_photometry",
-    "find_sources",
-    "sift_candidates",
-    "process_map",
-)
+OF_MAPS = (*stages.NAMES, "process_map")
 TARGETS = {"wall_s": 12.0, "memory_mb": 2500.0, "empty_cpu_s": 2.0}
 _HEADER = (
     "| stage | jobs | wall s a map | CPU s a map | peak MB | read MB a map | written MB a map | floor CPU s | ratio |\n"

@@ -1,21 +1,20 @@
 """One run of the workflow on the maps of a day, and what each of its jobs used."""
 
 import json
-import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import NamedTuple
 
+import engine
 import scenes
 
 from sotrplib.report import resources
 
 FOLDER = scenes.ROOT / "results" / "day"
+PATH = scenes.ROOT, Path(__file__).parent
 CONFIG = """\
 maps: {{table: {table}, roots: [{sky}], stages: {stages}}}
 catalog: {{path: {sky}/catalog.csv}}
@@ -34,7 +33,7 @@ class Run(NamedTuple):
 def simulated(area, n_maps, *, empty=False):
     """Folder of a simulated sky, made by a process of its own if it is not there yet."""
     command = [sys.executable, str(Path(__file__).with_name("daysky.py")), json.dumps([area, n_maps, empty])]
-    done = subprocess.run(command, env=_environment(), stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, env=engine.environment(PATH), stdout=subprocess.PIPE, text=True, check=True)
     return Path(done.stdout.split()[-1])
 
 
@@ -51,22 +50,10 @@ def run_workflow(sky, n_maps, *, cores=2, stages="apart"):
 
 def snakemake(folder, *arguments):
     """Wall and CPU seconds of one call in a folder, all its jobs included."""
-    with tempfile.TemporaryFile("w+") as output:
-        start = time.perf_counter()
-        command = [sys.executable, "-m", "snakemake", "--quiet", "rules", *arguments]
-        process = subprocess.Popen(command, cwd=folder, env=_environment(), stdout=output, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        wall = time.perf_counter() - start
-        output.seek(0)
-        text = output.read()
-    if process.returncode:
+    done = engine.snakemake(folder, "--quiet", "rules", *arguments, path=PATH)
+    if done.status:
         kept = shutil.copytree(folder, tempfile.mkdtemp(prefix="day_failed_"), dirs_exist_ok=True)
-        raise RuntimeError(f"snakemake {' '.join(arguments)} failed, its folder is kept in {kept}:\n{text[-3000:]}")
-    return wall, usage.ru_utime + usage.ru_stime
-
-
-def _environment():
-    bare = {name: value for name, value in os.environ.items() if not re.match("SNAKEMAKE|SLURM", name)}
-    path = os.pathsep.join([str(scenes.ROOT), str(Path(__file__).parent)])
-    return bare | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+        raise RuntimeError(
+            f"snakemake {' '.join(arguments)} failed, its folder is kept in {kept}:\n{done.text[-3000:]}"
+        )
+    return done.wall_s, done.cpu_s
