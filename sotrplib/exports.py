@@ -4,6 +4,7 @@ Equal tables give equal bytes. Pickles are written for those who ask for them an
 pickle runs code when it is opened.
 """
 
+import io
 import json
 import pickle
 
@@ -14,20 +15,34 @@ from sotrplib import store, tables, viewers
 
 SUFFIXES = {"parquet": ".parquet", "csv": ".csv", "fits": ".fits", "pickle": ".pkl", "json": ".json", "votable": ".vot"}
 PLACE_SUFFIXES = {"ds9": ".reg", "aladin": ".html"}  # for tables of places: sources and candidates
-# What programs of the virtual observatory know columns by (UCD); the identifier of a table's rows is its first column.
+# What programs of the virtual observatory know columns by (UCD).
 _UCDS = {
     "ra_deg": "pos.eq.ra;meta.main",
     "dec_deg": "pos.eq.dec;meta.main",
     "ra_err_arcsec": "stat.error;pos.eq.ra",
     "dec_err_arcsec": "stat.error;pos.eq.dec",
+    "ra_offset_arcsec": "arith.diff;pos.eq.ra",
+    "dec_offset_arcsec": "arith.diff;pos.eq.dec",
     "flux_mjy": "phot.flux.density;em.mm",
     "flux_err_mjy": "stat.error;phot.flux.density;em.mm",
     "snr": "stat.snr",
     "time_unix_s": "time.epoch",
+    "freq_ghz": "em.freq",
+    "instrument": "instr",
+    "array": "instr.det",
     "band": "instr.bandpass",
     "flags": "meta.code.qual",
     "class": "src.class",
+    "candidate_id": "meta.id",
+    "source_id": "meta.id",
+    "source_name": "meta.id",
+    "map_id": "meta.id",
 }
+_MAIN_IDS = ("candidate_id", "source_id", "map_id")  # the first that a table has is the identifier of its rows
+# Systems of coordinates and of time, by the columns that refer to them.
+_SYSTEMS = {"ra_deg": "icrs", "dec_deg": "icrs", "time_unix_s": "unix"}
+_JD_OF_UNIX_0 = 2440587.5
+_VOTABLE_TYPES = {"f8": "double", "f4": "float", "i8": "long", "i4": "int", "u4": "long", "b1": "boolean"}
 _FITS_CODES = {"f8": "D", "f4": "E", "i8": "K", "i4": "J", "u4": "J", "b1": "L"}
 _KEYS = ("source_id", "band", "n_measurements")  # columns of source_bands that are no statistics
 
@@ -147,6 +162,8 @@ def _write_fits(path, frame, columns):
     table = fits.BinTableHDU.from_columns(data, nrows=len(frame))
     for number, column in enumerate(columns, start=1):
         table.header[f"TCOMM{number}"] = column.description
+        if ucd := _ucd(column, columns):
+            table.header[f"TUCD{number}"] = ucd
     fits.HDUList([fits.PrimaryHDU(), table]).writeto(path, overwrite=True)
 
 
@@ -181,21 +198,57 @@ def _plain(value):
     return value.item()
 
 
+def _ucd(column, columns):
+    """What a column of a table is, in the words of the virtual observatory, or None."""
+    names = {other.name for other in columns}
+    main = next((name for name in _MAIN_IDS if name in names), None)
+    return "meta.id;meta.main" if column.name == main else _UCDS.get(column.name)
+
+
 def _write_votable(path, frame, columns):
-    """VOTable as plain text; names and units as everywhere, positions and fluxes marked by their UCD."""
-    from astropy.io.votable import from_table, writeto
-    from astropy.table import Column, Table
+    """VOTable as plain text; names and units as everywhere, columns marked by their UCD, with frame and time scale."""
+    from astropy.io.votable import tree
 
-    table = Table([_votable_column(frame[column.name], column, Column) for column in columns])
-    document = from_table(table)
-    (content,) = document.iter_tables()
-    for field, column in zip(content.fields, columns, strict=True):
-        field.ucd = _UCDS.get(column.name) or ("meta.id;meta.main" if column is columns[0] else None)
-    writeto(document, str(path))
+    document = tree.VOTableFile()
+    resource, table = tree.Resource(type="results"), tree.TableElement(document)
+    _add_systems(resource, {_SYSTEMS.get(column.name) for column in columns})
+    resource.tables.append(table)
+    document.resources.append(resource)
+    table.fields.extend(_votable_field(document, frame[column.name], column, columns) for column in columns)
+    table.create_arrays(len(frame))
+    for column in columns:
+        table.array[column.name] = frame[column.name].to_numpy()
+    text = io.BytesIO()
+    document.to_xml(text)
+    path.write_bytes(text.getvalue() if len(frame) else _with_no_rows(text.getvalue()))
 
 
-def _votable_column(values, column, kind):
-    unit = None if column.unit == "1" else column.unit
-    array = np.array(list(values), dtype=str) if column.dtype == "str" else values.to_numpy()
-    array = array.astype("i8") if array.dtype == "u4" else array  # VOTable has no unsigned whole numbers of this size
-    return kind(array, name=column.name, unit=unit, description=column.description)
+def _add_systems(resource, names):
+    """Declare the systems of coordinates and of time that columns refer to."""
+    from astropy.io.votable import tree
+
+    if "icrs" in names:
+        resource.coordinate_systems.append(tree.CooSys(ID="icrs", system="ICRS"))
+    if "unix" in names:
+        clock = {"timeorigin": _JD_OF_UNIX_0, "timescale": "UTC", "refposition": "TOPOCENTER"}
+        resource.time_systems.append(tree.TimeSys(ID="unix", config={"version_1_4_or_later": True}, **clock))
+
+
+def _votable_field(document, values, column, columns):
+    """Declaration of a column; texts of any length, of one byte a character where that is enough."""
+    from astropy.io.votable import tree
+
+    if column.dtype == "str":
+        kind = {"datatype": "char" if all(map(str.isascii, values)) else "unicodeChar", "arraysize": "*"}
+    else:
+        kind = {"datatype": _VOTABLE_TYPES[values.to_numpy().dtype.str[1:]]}
+    kind |= {} if column.unit == "1" else {"unit": column.unit}
+    kind |= {"ref": _SYSTEMS[column.name]} if column.name in _SYSTEMS else {}
+    field = tree.Field(document, ID=column.name, name=column.name, ucd=_ucd(column, columns), **kind)
+    field.description = column.description
+    return field
+
+
+def _with_no_rows(text):
+    """The same VOTable with the rows it does not have: TOPCAT and STILTS do not see a table without its data."""
+    return text.replace(b"  </TABLE>", b"   <DATA>\n    <TABLEDATA/>\n   </DATA>\n  </TABLE>")

@@ -1,8 +1,11 @@
 """Exports: every format gives the numbers back, and equal tables give equal bytes."""
 
+import functools
+import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +19,7 @@ import pytest
 from astropy.io import fits
 from astropy.io.votable import parse as parse_votable
 from astropy.table import Table
+from astropy.time import Time
 
 from sotrplib import exports, store, tables
 
@@ -190,6 +194,41 @@ def test_votable_marks_positions(tmp_path):
     fields = {field.name: field.ucd for field in parse_votable(path).get_first_table().fields}
     assert fields["ra_deg"] == "pos.eq.ra;meta.main" and fields["dec_deg"] == "pos.eq.dec;meta.main"
     assert fields["candidate_id"] == "meta.id;meta.main" and fields["flux_mjy"] == "phot.flux.density;em.mm"
+    assert fields["map_id"] == "meta.id"
+    exports.export(tmp_path / "candidates.fits", filled("candidates"), tables.SCHEMAS["candidates"])
+    header = fits.getheader(tmp_path / "candidates.fits", 1)
+    assert {header[f"TTYPE{k}"]: header.get(f"TUCD{k}") for k in range(1, header["TFIELDS"] + 1)} == fields
+
+
+def test_votable_says_frame_and_clock(tmp_path):
+    """Positions refer to ICRS, times to the unix epoch in UTC; a table without either declares neither."""
+    exports.export(tmp_path / "m.vot", filled("measurements"), tables.SCHEMAS["measurements"])
+    (resource,) = parse_votable(tmp_path / "m.vot").resources
+    (frame,), (clock,) = resource.coordinate_systems, resource.time_systems
+    refs = {field.name: field.ref for field in resource.tables[0].fields if field.ref}
+    assert frame.system == "ICRS" and refs == {"ra_deg": frame.ID, "dec_deg": frame.ID, "time_unix_s": clock.ID}
+    assert clock.timescale == "UTC" and Time(clock.timeorigin, format="jd").unix == 0.0
+    exports.export(tmp_path / "c.vot", filled("counterparts"), tables.SCHEMAS["counterparts"])
+    (resource,) = parse_votable(tmp_path / "c.vot").resources
+    assert not resource.coordinate_systems and not resource.time_systems
+
+
+@pytest.mark.skipif(shutil.which("stilts") is None, reason="needs stilts, TOPCAT on the command line (Debian: stilts)")
+def test_topcat_opens_the_tables(tmp_path):
+    """STILTS finds nothing to warn of in a VOTable, and reads columns, units, UCDs and rows of it and of FITS alike."""
+    frames = {"none": tables.empty("candidates"), "some": filled("candidates")}
+    stilts = functools.partial(subprocess.run, check=True, capture_output=True, text=True)
+    heads = {}
+    for name, suffix in itertools.product(frames, (".vot", ".fits")):
+        path = tmp_path / f"{name}{suffix}"
+        exports.export(path, frames[name], tables.SCHEMAS["candidates"])
+        done = stilts(["stilts", "tpipe", f"in={path}", "cmd=meta name units ucd", "omode=out", "ofmt=csv"])
+        heads[path.name] = done.stdout
+        count = stilts(["stilts", "tpipe", f"in={path}", "omode=count"]).stdout.split()
+        assert count == ["columns:", str(len(frames[name].columns)), "rows:", str(len(frames[name]))]
+    assert len(set(heads.values())) == 1 and "ra_deg,deg,pos.eq.ra;meta.main" in heads["none.vot"]
+    for name in frames:
+        assert stilts(["stilts", "votlint", tmp_path / f"{name}.vot"]).stdout == ""
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".fits"])
