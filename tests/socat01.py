@@ -1,6 +1,7 @@
-"""The interface of socat 0.1, which no registry has, as its documentation describes it: a client that keeps lists.
+"""The interface of socat 0.1, which no registry has: what is used of its client that keeps lists, with its signatures.
 
-UUID ids, times as astropy Time, boxes that may cross RA 0, objects found in a box by any row of their ephemeris.
+UUID ids, times as astropy Time, objects found in a box by any row of their ephemeris; like that client, and unlike
+the one of its database, boxes do not cross RA 0. Where socat 0.1 is installed, the tests read its own clients too.
 """
 
 import uuid
@@ -43,11 +44,11 @@ class Client:
         self.fixed.append(FixedSource(uuid.uuid4(), position, name, flux, **(flags or {})))
         return self.fixed[-1]
 
-    def create_sso(self, *, name, MPC_id=None):  # noqa: N803
+    def create_sso(self, *, name, MPC_id, flags=None):  # noqa: N803
         self.objects.append(SolarSystemObject(uuid.uuid4(), name, MPC_id))
         return self.objects[-1]
 
-    def create_ephem(self, *, sso_id, time, position):
+    def create_ephem(self, *, sso_id, MPC_id, name, time, position, flux=None):  # noqa: N803
         self.points.append(EphemerisPoint(sso_id, time, position))
 
     def get_box_fixed(self, *, lower_left, upper_right):
@@ -66,6 +67,5 @@ class Client:
 
 
 def _inside(position, lower_left, upper_right):
-    ra, low, high = (where.ra.deg for where in (position, lower_left, upper_right))
-    across = low <= ra or ra <= high if low > high else low <= ra <= high
-    return across and lower_left.dec.deg <= position.dec.deg <= upper_right.dec.deg
+    ra_inside = lower_left.ra.deg <= position.ra.deg <= upper_right.ra.deg
+    return ra_inside and lower_left.dec.deg <= position.dec.deg <= upper_right.dec.deg

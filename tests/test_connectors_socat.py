@@ -1,7 +1,9 @@
 """Sources from socat: both generations of its client, boxes across RA 0, moving objects, and what it refuses."""
 
+import importlib.metadata
 import pickle
 import sqlite3
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -41,31 +43,32 @@ def ephemeris(ra0, n_rows):
     return [(NIGHT + (k - 24) * STEP_S, ra0 + 0.01 * k, -30.2) for k in range(n_rows)]
 
 
-def fill(client, time=int):
+def fill(client):
     """Put the sources into a client of either generation."""
     for name, (ra, dec, flux) in PLACES.items():
         client.create_source(position=position(ra, dec), name=name, flux=None if flux is None else flux * units.mJy)
+    new = hasattr(client, "get_box_fixed")
+    objects, rows = (client, client) if new else (client.sso, client.ephem)
     for number, (name, track) in enumerate(MOVING.items(), 1):
-        if hasattr(client, "get_box_fixed"):
-            own = client.create_sso(name=name, MPC_id=number)
-            for when, ra, dec in ephemeris(*track):
-                client.create_ephem(sso_id=own.sso_id, time=time(when), position=position(ra, dec))
-        else:
-            own = client.sso.create_sso(name=name, MPC_id=number)
-            for when, ra, dec in ephemeris(*track):
-                labels = {"sso_id": own.sso_id, "MPC_id": number, "name": name}
-                client.ephem.create_ephem(**labels, time=time(when), position=position(ra, dec))
+        own = objects.create_sso(name=name, MPC_id=number)
+        labels = {"sso_id": own.sso_id, "MPC_id": number, "name": name}
+        for when, ra, dec in ephemeris(*track):
+            rows.create_ephem(**labels, time=Time(when, format="unix") if new else when, position=position(ra, dec))
 
 
 def make_databases(folder):
     """A SQLite database and a pickle, made with socat's own client."""
     import os
 
+    import sqlalchemy
     from socat.client import mock
     from socat.client.settings import SOCatClientSettings
+    from sqlmodel import SQLModel
 
     os.environ.update(socat_client_client_type="db", socat_model_database_name=f"{folder}/socat.db")
-    fill(SOCatClientSettings().client)
+    client = SOCatClientSettings().client  # of 0.0 makes its tables itself
+    SQLModel.metadata.create_all(sqlalchemy.create_engine(f"sqlite:///{folder}/socat.db"))
+    fill(client)
     client = mock.Client()
     fill(client)
     Path(folder, "socat.pickle").write_bytes(pickle.dumps(client))
@@ -102,7 +105,7 @@ def tables(request, ask, folder):
         kind = {"socat_client_client_type": "pickle", "socat_client_pickle_path": str(folder / "socat.pickle")}
         return ask(read, [ACROSS], **kind)
     client = socat01.Client()
-    fill(client, time=lambda unix: Time(unix, format="unix"))
+    fill(client)
     return socat.read(client, [ACROSS], (NIGHT, NIGHT + 3600))
 
 
@@ -142,6 +145,22 @@ def test_snapshot_is_a_catalogue_and_an_ephemeris(tables, tmp_path):
     unit = track.spline(NIGHT - 24 * STEP_S + 10.5 * STEP_S)
     ra, _ = bodies.to_radec(unit[None] / np.linalg.norm(unit))
     np.testing.assert_allclose(ra, 359.9 + 0.01 * 10.5 - 360, atol=1e-5)
+
+
+def test_pickle_of_the_other_generation_is_refused(ask, folder):
+    """Sources whose ids are not of the installed generation would be compared wrongly, and are not read."""
+    ask(rename_ids, folder / "socat.pickle", folder / "other.pickle")
+    kind = {"socat_client_client_type": "pickle", "socat_client_pickle_path": str(folder / "other.pickle")}
+    with pytest.raises(ServiceError, match=r"other\.pickle: made by socat 0\.[01], but .* is installed"):
+        ask(open_only, **kind)
+
+
+def rename_ids(path, other):
+    """Write a pickled client again with UUIDs for numbers, or the other way round."""
+    client = pickle.loads(path.read_bytes())
+    ids = [uuid.UUID(int=k) if isinstance(own, int) else k for k, own in enumerate(client.catalog)]
+    client.catalog = dict(zip(ids, client.catalog.values(), strict=True))
+    other.write_bytes(pickle.dumps(client))
 
 
 def test_moving_objects_far_from_the_night_are_left_out(ask, folder):
@@ -208,12 +227,44 @@ def _no_pickle(folder):
 
 
 def _http(folder):
-    return {"socat_client_client_type": "http"}, r"is http, which socat 0\.0\.2 does not have"
+    message = r"is http, which socat [\d.]+ does not have .*; read the database behind that server"
+    return {"socat_client_client_type": "http"}, message
 
 
-@pytest.mark.parametrize("make", [_no_file, _empty_file, _older_schema, _no_database, _no_pickle, _http])
+def _no_kind(folder):
+    return {"socat_client_client_type": "htp"}, r"environment variables: client_type is 'htp': .* should be 'http',"
+
+
+def _other_generation(folder):
+    """Tables with ids of the generation that is not installed."""
+    numbered = importlib.metadata.version("socat").startswith("0.0")
+    columns = {name: dict.fromkeys(found, "TEXT") for name, found in socat._TABLES.items()}
+    columns["fixed_sources"]["source_id"] = "CHAR(32)" if numbered else "INTEGER"
+    with sqlite3.connect(folder / "other.db") as connection:
+        for name, types in columns.items():
+            connection.execute(f"CREATE TABLE {name} ({', '.join(map(' '.join, types.items()))})")
+    made = "0.1" if numbered else "0.0"
+    return {"database": str(folder / "other.db")}, rf"other\.db: made by socat {made}, but [\d.]+ is installed; install"
+
+
+def _damaged_pickle(folder):
+    (folder / "damaged.pickle").write_bytes(pickle.dumps({"a": 1})[:-3])
+    given = {"socat_client_client_type": "pickle", "socat_client_pickle_path": str(folder / "damaged.pickle")}
+    return given, r"damaged\.pickle: not a pickled client of socat [\d.]+ \("
+
+
+def _other_pickle(folder):
+    (folder / "other.pickle").write_bytes(pickle.dumps({"a": 1}))
+    given = {"socat_client_client_type": "pickle", "socat_client_pickle_path": str(folder / "other.pickle")}
+    return given, r"other\.pickle: holds a dict, expected a client of socat"
+
+
+FILES = [_no_file, _empty_file, _older_schema, _no_database, _other_generation]
+
+
+@pytest.mark.parametrize("make", [*FILES, _no_pickle, _damaged_pickle, _other_pickle, _http, _no_kind])
 def test_unusable_database_is_refused_and_left_alone(ask, tmp_path, make):
-    """A wrong path, an empty file, an older schema, no database, no pickle, no client: each says what and the cure."""
+    """A wrong path, older tables or others, no database, no pickle or no client: each says what, and the cure."""
     given, message = make(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     environment = {key: value for key, value in given.items() if key != "database"}

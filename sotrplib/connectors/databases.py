@@ -58,7 +58,9 @@ def explained(what):
         yield
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise ServiceError(f"{what}: {reason}; see that the database is there, is whole and lets you in") from error
+        raise ServiceError(
+            f"{what}: {reason}; see that the database is there, is whole and up to date, and lets you in"
+        ) from error
 
 
 def reflect(engine, names, what, cure):

@@ -8,7 +8,9 @@ apart by its method ``get_box_fixed``. Boxes are split at RA 0 for both.
 
 import importlib.metadata
 import logging
+import pickle
 import sqlite3
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -48,22 +50,19 @@ def open_client(database=""):
         raise ServiceError(f"socat is not installed ({error}); pip install 'sotrplib[socat]'") from error
     if database:
         databases.set_environment(socat_client_client_type="db", socat_model_database_name=database)
-    settings = SOCatClientSettings()
+    with _understood("socat's environment variables"):
+        settings = SOCatClientSettings()
     if settings.client_type == "db":
         _check_database()
-    elif settings.client_type == "pickle" and not (settings.pickle_path and Path(settings.pickle_path).is_file()):
-        found = settings.pickle_path or "nothing"
-        raise ServiceError(
-            f"socat_client_pickle_path: found {found}, expected a file; give one, or a database by "
-            "socat_client_client_type=db and socat_model_database_name (or the key catalog.socat.database)"
-        )
+    elif settings.client_type == "pickle":
+        return _unpickle(settings)
     try:
         with databases.explained("socat"):
             return settings.client
     except NotImplementedError as error:
-        version = importlib.metadata.version("socat")
         raise ServiceError(
-            f"socat_client_client_type is {settings.client_type}, which socat {version} does not have ({error})"
+            f"socat_client_client_type is {settings.client_type}, which socat {_version()} does not have ({error}); "
+            "read the database behind that server (db), or a pickle"
         ) from error
 
 
@@ -86,7 +85,7 @@ def read(client, boxes, times):
         One row an object and time, from a day before to a day after the times, of objects that pass through a box
         (or a degree beside it): ``MOVING_COLUMNS``.
     """
-    with databases.explained("socat"):
+    with databases.explained("socat"), _understood("socat"):
         fixed = _read_fixed(client, split_boxes(boxes))
         wider = split_boxes([geometry.widen_box(box, _MOVING_MARGIN_ARCMIN) for box in boxes])
         span = times[0] - _TIME_MARGIN_S, times[1] + _TIME_MARGIN_S
@@ -195,6 +194,52 @@ def _interpolable(moving):
     return moving[good.astype(bool)].reset_index(drop=True)
 
 
+@contextmanager
+def _understood(what):
+    """Turn values that do not fit socat's models into a ServiceError."""
+    from pydantic import ValidationError
+
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        raise ServiceError(f"{what}: {name} is {first['input']!r}: {first['msg']}") from error
+
+
+def _unpickle(settings):
+    path = settings.pickle_path
+    if not (path and Path(path).is_file()):
+        raise ServiceError(
+            f"socat_client_pickle_path: found {path or 'nothing'}, expected a file; give one, or a database by "
+            "socat_client_client_type=db and socat_model_database_name (or the key catalog.socat.database)"
+        )
+    try:
+        client = settings.client
+    except (pickle.UnpicklingError, AttributeError, ImportError, EOFError, IndexError) as error:
+        raise ServiceError(f"{path}: not a pickled client of socat {_version()} ({error}); make it anew") from error
+    if not isinstance(getattr(client, "catalog", None), dict):
+        raise ServiceError(f"{path}: holds a {type(client).__name__}, expected a client of socat; make it anew")
+    if client.catalog:
+        _check_generation(path, all(isinstance(own, int) for own in client.catalog))
+    return client
+
+
+def _check_generation(name, numbered):
+    """Refuse what another generation of socat made: its ids are whole numbers in 0.0 and UUIDs in 0.1."""
+    from socat.client.core import ClientBase
+
+    if numbered == hasattr(ClientBase, "get_box_fixed"):
+        made = "0.0" if numbered else "0.1"
+        raise ServiceError(
+            f"{name}: made by socat {made}, but {_version()} is installed; install the former, or make it anew"
+        )
+
+
+def _version():
+    return importlib.metadata.version("socat")
+
+
 def _check_database():
     """Refuse what is no database of socat: its client would make the tables in any file, and find them empty."""
     from socat.settings import Settings
@@ -217,7 +262,9 @@ def _check_database():
         if missing:
             state = f"lacks the columns {missing}" if found[table] else "is missing"
             raise ServiceError(f"{name}: table {table} {state}; make or bring it up to date with socat-migrate")
+    _check_generation(name, found["fixed_sources"]["source_id"] == "INTEGER")
 
 
 def _columns(connection, table):
-    return [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+    """Type by name of the columns of a table; empty if there is none."""
+    return {row[1]: row[2] for row in connection.execute(f"PRAGMA table_info({table})")}
