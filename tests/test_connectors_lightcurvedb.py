@@ -1,7 +1,9 @@
 """Light curves in lightcurvedb, on a real PostgreSQL: both generations of tables, written twice, read by its client."""
 
 import asyncio
+import importlib.metadata
 import json
+import uuid
 from datetime import UTC, datetime
 
 import numpy as np
@@ -11,13 +13,15 @@ import pytest
 from clients import process
 
 from sotrplib import store, tables
-from sotrplib.connectors import ServiceError, collect, lightcurvedb
+from sotrplib.connectors import ServiceError, collect, lightcurve_files, lightcurvedb
 
 NIGHT = 1_760_100_000.0
 MAPS = ["solat_i1_f090_1760100000", "solat_i1_f150_1760100000", "solat_i3_f090_1760100600", "act_pa5_f090_1760186400"]
 STAR, LIMIT, FLARE, COMET = "J0001-30", "J2359-30", "SOTRP_J000024.0-300600", "SOTRP_J000048.0-300600"
 SOCAT = {STAR: "17"}
 NO_TIME = tables.flag("NO_TIME")
+NO_FILES = importlib.metadata.version("lightcurvedb").startswith("0.0.")
+OF_00 = pytest.mark.skipif(not NO_FILES, reason="needs the client of lightcurvedb 0.0, as on PyPI")
 # As the tables of lightcurvedb 0.1 are declared: types, keys and checks.
 TABLES_01 = """
 CREATE TABLE sources (source_id uuid PRIMARY KEY DEFAULT gen_random_uuid(), socat_id int UNIQUE, name text,
@@ -98,14 +102,45 @@ def images():
     return [(lightcurvedb.measurement_id(MAPS[3], FLARE), image)]
 
 
-def write(frames, cutouts=(), flux_unit="Jy"):
+def write(frames, cutouts=(), flux_unit="Jy", socat=SOCAT):
     """Write a night as a job does; in the process of the client."""
+    with lightcurvedb.connect() as connection:
+        return lightcurvedb.write(connection, *content(frames, socat), cutouts=cutouts, flux_unit=flux_unit)
+
+
+def write_files(frames, cutouts=()):
+    """The same with lightcurvedb's file backend."""
+    settings, kind = lightcurvedb.read_settings()
+    assert kind == "parquet"
+    return lightcurve_files.write(settings, *content(frames, SOCAT), cutouts=cutouts)
+
+
+def content(frames, socat):
+    """Measurements, sources and telescopes of a night, as they are written."""
     rows = lightcurvedb.rows_of(frames["measurements"], frames["maps"], errors())
     moving = collect.moving_sources(frames["measurements"], frames["candidates"])
-    sources = lightcurvedb.sources_of(frames["sources"], moving, SOCAT)
-    telescopes = dict(zip(frames["maps"]["map_id"], frames["maps"]["instrument"], strict=True))
-    with lightcurvedb.connect() as connection:
-        return lightcurvedb.write(connection, rows, sources, telescopes, cutouts=cutouts, flux_unit=flux_unit)
+    sources = lightcurvedb.sources_of(frames["sources"], moving, socat)
+    return rows, sources, dict(zip(frames["maps"]["map_id"], frames["maps"]["instrument"], strict=True))
+
+
+def read_files():
+    """Instruments, and by source its RA, measurements and cutouts, as lightcurvedb's file backend reads them."""
+
+    async def read():
+        found = {}
+        async with lightcurvedb.read_settings()[0].backend as backend:
+            for source in await backend.sources.get_all():
+                curves = await backend.lightcurves.get_source_lightcurve(source.source_id, "instrument")
+                rows = [measurement.model_dump() for curve in curves for measurement in curve]
+                images = await backend.cutouts.retrieve_cutouts_for_source(source.source_id)
+                found[source.name] = source.ra, rows, [image.model_dump() for image in images]
+            return {(one.frequency, one.module) for one in await backend.instruments.get_all()}, found
+
+    return asyncio.run(read())
+
+
+def read_settings():
+    return lightcurvedb.read_settings()[1]
 
 
 def create_tables(address):
@@ -190,6 +225,7 @@ def second(ask, running):
     return environment
 
 
+@OF_00
 def test_light_curves_read_by_the_client(ask, first):
     """lightcurvedb's client reads every flux once, in Jy, with its error, time and flags, limits included."""
     curves = ask(read_curves, first[1])
@@ -218,6 +254,7 @@ def test_light_curves_read_by_the_client(ask, first):
     assert limits["i3_f090"]["ra"] == [pytest.approx(-0.25)]
 
 
+@OF_00
 def test_sources_keep_the_ids_of_socat(ask, first):
     """A source of socat has its id there, others have ids that socat does not reach; what moves has no position."""
     curves = ask(read_curves, first[1])
@@ -227,6 +264,7 @@ def test_sources_keep_the_ids_of_socat(ask, first):
     assert curves[COMET][0]["variable"] is True and curves[COMET][0]["ra"] is None
 
 
+@OF_00
 def test_cutout_read_by_the_client(ask, first):
     """The cutout of a measurement comes back in Jy, NaN where there is no data, once after two runs."""
     _, bands = ask(read_curves, first[1])[FLARE]
@@ -236,6 +274,7 @@ def test_cutout_read_by_the_client(ask, first):
     assert found["units"] == "Jy" and found["band_name"] == "pa5_f090"
 
 
+@OF_00
 def test_changed_flux_replaces_the_old_one(ask, running):
     """A run after a change brings each measurement up to date under its id and adds none."""
     environment = postgres.make_database(running, "changed")
@@ -284,6 +323,19 @@ def test_tables_of_the_next_generation(ask, second):
     assert instruments == [(90, "i1", "solat"), (150, "i1", "solat"), (90, "i3", "solat"), (90, "pa5", "act")]
 
 
+def test_ids_of_socat_as_uuids(ask, running):
+    """Tables of 0.1 whose ids of socat are UUIDs hold those of socat 0.1, and find the sources entered under them."""
+    environment = postgres.make_database(running, "uuids")
+    ask(query, TABLES_01.replace("socat_id int", "socat_id uuid"), **environment)
+    own = str(uuid.UUID(int=17))
+    ask(query, "INSERT INTO sources (socat_id, name) VALUES (%s, 'theirs')", own, **environment)
+    for socat in ({STAR: own, LIMIT: str(uuid.UUID(int=18))}, {STAR: "17"}):
+        ask(write, night(), (), "Jy", socat, **environment)
+        found = dict(ask(query, "SELECT name, socat_id::text FROM sources", **environment))
+        assert found.pop("theirs") == own and found[LIMIT] == str(uuid.UUID(int=18)) and found[FLARE] is None
+    assert found[STAR] is None  # a whole number is no id of these tables
+
+
 def test_source_that_another_program_entered_is_used(ask, second):
     """A source with the same id in socat takes the measurements, under the UUID it was given by others."""
     text = "SELECT s.name, s.source_id, count(*) FROM sources s JOIN flux_measurements USING (source_id) GROUP BY 1, 2"
@@ -327,6 +379,50 @@ def test_refused_password_and_absent_server(ask, running):
     away = {"LIGHTCURVEDB_POSTGRES_HOST": "127.0.0.1", "LIGHTCURVEDB_POSTGRES_PORT": "9"}
     with pytest.raises(ServiceError, match=r"closed on 127\.0\.0\.1:9: .*refused.*; see LIGHTCURVEDB_POSTGRES_HOST"):
         ask(write, night(), **(environment | away))
+
+
+FILE_BACKEND = {"LIGHTCURVEDB_BACKEND_TYPE": "parquet"}
+
+
+@pytest.mark.skipif(NO_FILES, reason="lightcurvedb before 0.1, as on PyPI, has no file backend")
+def test_file_backend_holds_the_same(ask, tmp_path):
+    """Written twice and changed, the Parquet files of lightcurvedb hold each flux once, as it is last."""
+    environment = FILE_BACKEND | {"LIGHTCURVEDB_PARQUET_BASE_PATH": str(tmp_path / "curves")}
+    for _ in range(2):
+        done = ask(write_files, night(), images(), **environment)
+        assert done == {"measurements": 15, "sources": 4, "cutouts": 1}
+    instruments, found = ask(read_files, **environment)
+    assert instruments == {(90, "i1"), (150, "i1"), (90, "i3"), (90, "pa5")}
+    assert {name: len(rows) for name, (_, rows, _) in found.items()} == {STAR: 4, LIMIT: 3, FLARE: 4, COMET: 4}
+    by_module = {row["module"]: row for row in found[LIMIT][1]}
+    assert by_module["i3"]["flux"] == pytest.approx(-0.005) and by_module["i3"]["flux_err"] == pytest.approx(0.01)
+    assert by_module["i3"]["time"] == datetime.fromtimestamp(NIGHT + 607.5, tz=UTC)
+    assert by_module["pa5"]["measurement_id"] == lightcurvedb.measurement_id(MAPS[3], LIMIT)
+    assert by_module["pa5"]["extra"]["flags"] == ["NO_TIME"] and found[LIMIT][0] == pytest.approx(-0.25)
+    (cutout,) = found[FLARE][2]
+    np.testing.assert_allclose(cutout["data"], images()[0][1] / 1000)
+    frames = night()
+    frames["measurements"]["flux_mjy"] *= 2
+    ask(write_files, frames, [(own, 2 * image) for own, image in images()], **environment)
+    _, after = ask(read_files, **environment)
+    assert [row["flux"] for row in after[STAR][1]] == pytest.approx([2 * row["flux"] for row in found[STAR][1]])
+    assert len(after[LIMIT][1]) == 3 and after[FLARE][2][0]["data"][1][2] == pytest.approx(0.01)
+
+
+@pytest.mark.skipif(not NO_FILES, reason="this lightcurvedb has a file backend")
+def test_backend_that_is_not_there_is_named(ask):
+    """Files are not written to a database by mistake where lightcurvedb has no backend for them."""
+    with pytest.raises(
+        ServiceError, match=r"BACKEND_TYPE is parquet, which lightcurvedb [\d.]+ does not have; install 0"
+    ):
+        ask(read_settings, **FILE_BACKEND)
+    assert ask(read_settings, lightcurvedb_backend_type="postgres") == "postgres"
+
+
+def test_variable_that_cannot_be_is_named(ask):
+    """A port that is no number is said as such."""
+    with pytest.raises(ServiceError, match=r"lightcurvedb's environment variables: postgres_port is 'five'"):
+        ask(read_settings, LIGHTCURVEDB_POSTGRES_PORT="five")
 
 
 def test_night_without_measurements(ask, running):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from sotrplib import crossmatch, maps, photometry, pointing, store
-from sotrplib.connectors import lightcurvedb
+from sotrplib.connectors import lightcurve_files, lightcurvedb
 
 _SAME_ARCSEC = 0.1
 _log = logging.getLogger(__name__)
@@ -125,6 +125,9 @@ def write_lightcurves(tables, known, files, options):
     sources = lightcurvedb.sources_of(tables["sources"], moving, socat_ids(catalog, snapshot))
     telescopes = dict(zip(tables["maps"]["map_id"], tables["maps"]["instrument"], strict=True))
     images = cutouts(files, rows, options["cutout_arcmin"], options["cutout_snr_min"])
+    what = {"cutouts": images, "flux_unit": options["flux_unit"]}
+    settings, kind = lightcurvedb.read_settings()
+    if kind == "parquet":
+        return lightcurve_files.write(settings, rows, sources, telescopes, **what)
     with lightcurvedb.connect() as connection:
-        flux_unit = options["flux_unit"]
-        return lightcurvedb.write(connection, rows, sources, telescopes, cutouts=images, flux_unit=flux_unit)
+        return lightcurvedb.write(connection, rows, sources, telescopes, **what)

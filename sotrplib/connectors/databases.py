@@ -63,6 +63,19 @@ def explained(what):
         ) from error
 
 
+@contextmanager
+def understood(what):
+    """Turn values that do not fit the models of a client into a ServiceError."""
+    from pydantic import ValidationError
+
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        raise ServiceError(f"{what}: {name} is {first['input']!r}: {first['msg']}") from error
+
+
 def reflect(engine, names, what, cure):
     """Tables of a database as they are there, whatever version of a client made them.
 

@@ -9,8 +9,10 @@ Fluxes are written in Jy (or mJy: pipelines before this one did both), angles in
 180.
 """
 
+import importlib.metadata
 import json
 import logging
+import os
 import uuid
 from contextlib import contextmanager
 
@@ -18,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from sotrplib import tables, units
-from sotrplib.connectors import ServiceError
+from sotrplib.connectors import ServiceError, databases
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "sotrp/lightcurvedb")
 FIRST_OWN_ID = 2**30  # in the tables of 0.0, ids below this are those of socat
@@ -121,6 +123,35 @@ def signed_ra(ra_deg):
     return -((180.0 - np.asarray(ra_deg)) % 360.0 - 180.0)
 
 
+def read_settings():
+    """lightcurvedb's settings, as its environment variables say, and the kind of its backend.
+
+    Returns
+    -------
+    settings : lightcurvedb.config.Settings
+    kind : str
+        postgres, or what ``LIGHTCURVEDB_BACKEND_TYPE`` says.
+
+    Raises
+    ------
+    ServiceError
+        If lightcurvedb is not installed, does not have that backend or does not understand a variable.
+    """
+    try:
+        from lightcurvedb.config import Settings
+    except ImportError as error:
+        raise ServiceError(f"lightcurvedb is not installed ({error}); pip install 'sotrplib[lightcurvedb]'") from error
+    with databases.understood("lightcurvedb's environment variables"):
+        settings = Settings()
+    named = next((value for key, value in os.environ.items() if key.lower() == "lightcurvedb_backend_type"), "postgres")
+    if not hasattr(settings, "backend_type") and named.lower() != "postgres":
+        raise ServiceError(
+            f"LIGHTCURVEDB_BACKEND_TYPE is {named}, which lightcurvedb {importlib.metadata.version('lightcurvedb')} "
+            "does not have; install 0.1, or give a PostgreSQL database"
+        )
+    return settings, getattr(settings, "backend_type", "postgres")
+
+
 @contextmanager
 def connect():
     """Connection to the database, one transaction: committed at the end, or nothing is written.
@@ -131,12 +162,11 @@ def connect():
         If lightcurvedb or psycopg is not installed, the server cannot be reached or refuses the user, or a statement
         fails.
     """
+    options, _ = read_settings()
     try:
         import psycopg
-        from lightcurvedb.config import Settings
     except ImportError as error:
-        raise ServiceError(f"lightcurvedb is not installed ({error}); pip install 'sotrplib[lightcurvedb]'") from error
-    options = Settings()
+        raise ServiceError(f"psycopg is not installed ({error}); pip install 'sotrplib[lightcurvedb]'") from error
     where = {"host": options.postgres_host, "port": options.postgres_port, "dbname": options.postgres_db}
     what = "lightcurvedb {dbname} on {host}:{port}".format(**where)
     login = {"user": options.postgres_user, "password": options.postgres_password, "connect_timeout": 10}
@@ -178,7 +208,7 @@ def write(connection, rows, sources, telescopes, *, cutouts=(), flux_unit="Jy"):
         cursor.execute("SET LOCAL TIME ZONE 'UTC'")  # the tables of 0.0 hold times without a zone
         cursor.execute("LOCK TABLE sources IN SHARE ROW EXCLUSIVE MODE")
         ids = layout.match_sources(cursor, sources[sources["source"].isin(rows["source"])])
-        cursor.executemany(layout.ADD_BAND, _bands(rows, telescopes))
+        cursor.executemany(layout.ADD_BAND, bands_of(rows, telescopes))
         scale = 1 / units.flux_factor(flux_unit)
         _stage(cursor, rows.assign(flux=rows["flux"] * scale, flux_err=rows["flux_err"] * scale), ids)
         cursor.execute(layout.UPDATE)
@@ -266,7 +296,7 @@ class Tables00:
             VALUES (%(id)s, %(ra)s, %(dec)s, %(variable)s, %(extra)s)
             ON CONFLICT (id) DO UPDATE SET ra = excluded.ra, dec = excluded.dec, variable = excluded.variable
         """
-        cursor.executemany(add, [_source_values(row) | {"id": ids[row.source]} for row in sources.itertuples()])
+        cursor.executemany(add, [source_values(row) | {"id": ids[row.source]} for row in sources.itertuples()])
         return ids
 
 
@@ -324,7 +354,7 @@ class Tables01:
             "SELECT data_type FROM information_schema.columns WHERE table_name = 'sources' AND column_name = 'socat_id'"
         )
         uuids = cursor.execute(kind).fetchone()[0] == "uuid"
-        rows = [_source_values(row) | _socat_value(row, uuids) for row in sources.itertuples()]
+        rows = [source_values(row) | _socat_value(row, uuids) for row in sources.itertuples()]
         ids = {row["source"]: entered.get(row["socat_id"]) or source_uuid(row["source"]) for row in rows}
         add = f"""
             INSERT INTO sources (source_id, socat_id, name, ra, dec, variable, extra)
@@ -344,7 +374,7 @@ def _extra(own_id, map_id, kind, flags):
     return json.dumps(labels)
 
 
-def _source_values(row):
+def source_values(row):
     """Values of a source, ready for the database: no NaN."""
     values = {"source": row.source, "name": row.name, "variable": bool(row.variable)}
     values |= {name: None if np.isnan(getattr(row, name)) else float(getattr(row, name)) for name in ("ra", "dec")}
@@ -357,7 +387,8 @@ def _socat_value(row, uuids):
     return {"socat_id": row.socat_id if row.socat_id and number != uuids else None}
 
 
-def _bands(rows, telescopes):
+def bands_of(rows, telescopes):
+    """Bands of measurements with their telescopes: dicts of band, module, frequency, map_id and telescope."""
     first = rows.drop_duplicates("band")
     names = ("band", "module", "frequency", "map_id")
     records = first[list(names)].to_dict("records")

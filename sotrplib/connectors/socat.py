@@ -10,7 +10,6 @@ import importlib.metadata
 import logging
 import pickle
 import sqlite3
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +49,7 @@ def open_client(database=""):
         raise ServiceError(f"socat is not installed ({error}); pip install 'sotrplib[socat]'") from error
     if database:
         databases.set_environment(socat_client_client_type="db", socat_model_database_name=database)
-    with _understood("socat's environment variables"):
+    with databases.understood("socat's environment variables"):
         settings = SOCatClientSettings()
     if settings.client_type == "db":
         _check_database()
@@ -85,7 +84,7 @@ def read(client, boxes, times):
         One row an object and time, from a day before to a day after the times, of objects that pass through a box
         (or a degree beside it): ``MOVING_COLUMNS``.
     """
-    with databases.explained("socat"), _understood("socat"):
+    with databases.explained("socat"), databases.understood("socat"):
         fixed = _read_fixed(client, split_boxes(boxes))
         wider = split_boxes([geometry.widen_box(box, _MOVING_MARGIN_ARCMIN) for box in boxes])
         span = times[0] - _TIME_MARGIN_S, times[1] + _TIME_MARGIN_S
@@ -192,19 +191,6 @@ def _interpolable(moving):
     if few:
         _log.warning("socat: too few positions without a gap to follow %s; left out", ", ".join(few))
     return moving[good.astype(bool)].reset_index(drop=True)
-
-
-@contextmanager
-def _understood(what):
-    """Turn values that do not fit socat's models into a ServiceError."""
-    from pydantic import ValidationError
-
-    try:
-        yield
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(map(str, first["loc"]))
-        raise ServiceError(f"{what}: {name} is {first['input']!r}: {first['msg']}") from error
 
 
 def _unpickle(settings):
