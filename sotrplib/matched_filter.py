@@ -22,7 +22,7 @@ from sotrplib import inpainting
 from sotrplib import noise as noise_models
 from sotrplib.template import Template
 
-PAD = 48  # pixels of smooth continuation around a band, so that its sides do not meet
+PADS = 32, 48  # pixels of smooth continuation along y and x, so that the sides of a band do not meet
 _HALF_MIN, _HALF_MAX = 40, 160  # pixels from the centre of a template to its edge
 _HALF_SQUARE = 96  # the same of the square of the filter's kernel
 _HALF_FWHM = 10  # the same in beam widths
@@ -48,7 +48,7 @@ class Pixels:
     area_sr: np.ndarray
 
 
-def plan_bands(shape, pixels, *, band_rows=300, pad_rows=40):
+def plan_bands(shape, pixels, *, band_rows=400, pad_rows=40):
     """Cut a map of ``shape`` into bands of about ``band_rows`` rows, each padded by ``pad_rows``."""
     count = max(1, round(shape[0] / band_rows))
     edges = np.linspace(0, shape[0], count + 1).round().astype(int)
@@ -185,7 +185,7 @@ def _filter_band(images, step_rad, beam_ell, noise, pixel_window):
     """
     signal, ivar, apodisation = images
     ny, nx = signal.shape
-    shape = tuple(inpainting.good_size(n + PAD) for n in signal.shape)
+    shape = tuple(inpainting.good_size(n + pad) for n, pad in zip(signal.shape, PADS, strict=True))
     weight = inpainting.pad(ivar, shape)
     padded = inpainting.inpaint(inpainting.pad(signal, shape), weight)
     if apodisation is not None:

@@ -140,25 +140,23 @@ def radial_grid(ell_y, ell_x, ell, values):
     return radial_grids(ell_y, ell_x, [(ell, values)])[0]
 
 
-def radial_grids(ell_y, ell_x, functions, steps=16384):
+def radial_grids(ell_y, ell_x, functions, steps=65536):
     """Functions of |ell|, each given as (ell, values), on the grid of ell_y (ny,) by ell_x (nx,); list of float32.
 
-    By a uniform table with linear interpolation. Where ell_y has the order of a Fourier transform, -ell_y is
-    copied from ell_y.
+    From the nearest step of a table: at most 0.3 off in multipole for pixels of 0.5', at random from mode to mode.
+    Where ell_y has the order of a Fourier transform, -ell_y is copied from ell_y.
     """
     unique = _unique_rows(ell_y)
-    share = np.hypot(ell_y[:unique, None], ell_x[None, :], dtype=np.float32)
-    top = float(share.max()) or 1.0
-    share *= np.float32(steps / top)
-    index = share.astype(np.int32)
-    share -= index
+    distance = np.hypot(ell_y[:unique, None], ell_x[None, :], dtype=np.float32)
+    top = float(distance.max()) or 1.0
+    distance *= np.float32(steps / top)
+    distance += np.float32(0.5)
+    index = distance.astype(np.int32)
     grids = []
     for ell, values in functions:
-        table = np.interp(np.linspace(0, top, steps + 2), ell, values).astype(np.float32)
+        table = np.interp(np.linspace(0, top, steps + 1), ell, values).astype(np.float32)
         grid = np.empty((len(ell_y), len(ell_x)), np.float32)
-        np.take(np.diff(table), index, out=grid[:unique], mode="clip")
-        grid[:unique] *= share
-        grid[:unique] += np.take(table, index, mode="clip")
+        np.take(table, index, out=grid[:unique], mode="clip")
         grids.append(_mirror(grid, unique))
     return grids
 

@@ -139,7 +139,7 @@ def test_empty_map_filters_to_nothing():
 def test_bands_of_any_declination_share_a_template_size(rng):
     """Bands whose pixels are of different widths, as away from the equator, give one array of templates."""
     sky = skies.make_sky((900, 64), rng, dec_deg=-50.0)
-    bands = matched_filter.plan_bands((900, 64), sky.pixels)
+    bands = matched_filter.plan_bands((900, 64), sky.pixels, band_rows=300)
     model = noise.power_law(3000, 3)
     beam = skies.gaussian_beam(2.6)
     _, _, template = matched_filter.filter_map(sky.signal, sky.ivar, sky.pixels, beam, [model] * 3, bands=bands)

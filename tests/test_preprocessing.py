@@ -20,7 +20,7 @@ OPTIONS = {
     "passes": 3,
     "find_snr": 5.0,
     "beam_error": 0.02,
-    "band_rows": 300,
+    "band_rows": 400,
     "pad_rows": 40,
     "pixel_window": True,
     "given_template": "file",
