@@ -85,7 +85,7 @@ def edge_mask(observed, wcs, distance_arcmin, *, holes=True):
         return np.zeros(shape, bool)
     dy, dx = geometry.pixel_scales(shape, wcs)
     filled = observed if holes else observed | find_holes(observed)
-    y, x = _rim(~filled, _full_turn(shape, wcs))
+    y, x = _rim(filled, np.asarray, _full_turn(shape, wcs))
     if _full_turn(shape, wcs):
         y, x = np.repeat(y, 3), (x[:, None] + np.array([-shape[1], 0, shape[1]])).ravel()
     reach, result = int(distance_arcmin / dy.min()), np.empty(shape, bool)
@@ -119,7 +119,7 @@ def distance_to_bad_arcmin(bad, wcs, y, x):
         Arcmin from the position to the centre of that pixel; 0 on a bad pixel and off the map, inf if no pixel is bad.
     """
     y, x = np.atleast_1d(np.asarray(y, float)), np.atleast_1d(np.asarray(x, float))
-    row, column = _rim(bad, _full_turn(bad.shape, wcs))
+    row, column = _rim(bad, np.logical_not, _full_turn(bad.shape, wcs))
     rim = geometry.unit_vectors(*geometry.pix2sky(wcs, row, column))
     seen = np.isfinite(rim).all(axis=1)
     good = geometry.inside(bad.shape, y, x)
@@ -318,31 +318,32 @@ def _full_turn(shape, wcs):
     return period is not None and shape[1] >= period - 0.5
 
 
-def _rim(bad, full_turn):
-    """Unobserved pixels (y, x) next to an observed one, those just beyond the border included, in order of rows."""
-    ny, nx = bad.shape
-    found = [
-        _rim_of_rows(bad, slice(row - 1, min(row + _BLOCK_ROWS, ny + 1)), full_turn)
-        for row in range(0, ny + 1, _BLOCK_ROWS)
-    ]
+def _rim(image, is_observed, full_turn):
+    """Unobserved pixels (y, x) next to an observed one, those just beyond the border included, in order of rows.
+
+    ``is_observed`` makes what is observed out of some rows of ``image``.
+    """
+    ny, nx = image.shape
+    found = []
+    for row in range(0, ny + 1, _BLOCK_ROWS):
+        rows = slice(row - 1, min(row + _BLOCK_ROWS, ny + 1))
+        padded = np.zeros((rows.stop - rows.start, nx + 2), bool)
+        inside = slice(max(rows.start, 0), min(rows.stop, ny))
+        padded[inside.start - rows.start : inside.stop - rows.start, 1:-1] = is_observed(image[inside])
+        found.append(_rim_of_rows(padded, full_turn) + row * (nx + 2))
     y, x = np.divmod(np.unique(np.concatenate(found)), nx + 2)
     return y - 1, x - 1
 
 
-def _rim_of_rows(bad, rows, full_turn):
-    """Index into the map with a border of a pixel of the unobserved pixels beside observed ones, in some rows."""
-    ny, nx = bad.shape
-    padded = np.zeros((rows.stop - rows.start, nx + 2), bool)
-    inside = slice(max(rows.start, 0), min(rows.stop, ny))
-    part = padded[inside.start - rows.start : inside.stop - rows.start]
-    part[:, 1:-1] = bad[inside] == 0
+def _rim_of_rows(padded, full_turn):
+    """Flat index of the unobserved pixels beside observed ones, of rows with a column to spare on both sides."""
     if full_turn:
-        part[:, 0], part[:, -1] = part[:, -2], part[:, 1]
+        padded[:, 0], padded[:, -1] = padded[:, -2], padded[:, 1]
     flat, found = padded.ravel(), []
-    for step in (1, nx + 2):
+    for step in (1, padded.shape[1]):
         changes = np.flatnonzero(flat[step:] != flat[:-step])
         found.append(changes + np.where(flat[changes], step, 0))
-    return np.concatenate(found) + (rows.start + 1) * (nx + 2)
+    return np.concatenate(found)
 
 
 def _runs(rows, columns, distance, step, scales, shape):

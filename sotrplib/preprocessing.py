@@ -186,8 +186,11 @@ def _mask(kappa, discs, areas, wcs, options):
 
 def _edge(observed, wcs, options):
     """Observed pixels close to the edge, small holes being none."""
-    solid = masks.small_holes(observed, wcs, options["hole_min_arcmin"])
-    edge = masks.edge_mask(np.logical_or(solid, observed, out=solid), wcs, options["edge_arcmin"])
+    holes = masks.small_holes(observed, wcs, options["hole_min_arcmin"])
+    if not holes.any():
+        del holes
+        return masks.edge_mask(observed, wcs, options["edge_arcmin"])
+    edge = masks.edge_mask(np.logical_or(holes, observed, out=holes), wcs, options["edge_arcmin"])
     return np.logical_and(edge, observed, out=edge)
 
 
