@@ -101,7 +101,7 @@ def continue_samples(samples, weights):
     padded = np.pad(samples, ((n_taps // 2, n_taps // 2 + 1), (0, 0)), mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, n_taps, axis=0)
     n_cells, rank, _ = windows.shape
-    fine = windows.reshape(-1, n_taps) @ weights.rows[:-1].T
+    fine = (windows.reshape(-1, n_taps) @ weights.rows[:-1].T).astype("f4")  # a rounding of 1e-7 of the peak
     fine = fine.reshape(n_cells, rank, N_SUB).transpose(0, 2, 1).reshape(-1, rank)
     half = len(samples) // 2
     return Table(-half - 1.0, np.ascontiguousarray(fine[: (2 * half + 2) * N_SUB + 1]))

@@ -98,11 +98,12 @@ def filter_map(signal, ivar, pixels, beam_ell, noise, *, bands, pixel_window=Tru
         rows = slice(band.low, band.high)
         kept = slice(band.start - band.low, band.stop - band.low)
         images = tuple(None if i is None else i[rows, columns] for i in (signal, ivar, apodisation))
-        band_rho, band_kappa = _filter_band(images, band.step_rad, beam_ell, model, pixel_window)
-        response = row_response(pixels.dx_rad[band.start : band.stop], band.step_rad, beam_ell, model, pixel_window)
-        area = pixels.area_sr[band.start : band.stop]
-        for image, part, factor in ((rho, band_rho, response / area), (kappa, band_kappa, (response / area) ** 2)):
-            np.multiply(part[kept], factor[:, None], out=image[band.start : band.stop, columns])
+        filtered = _filter_band(images, band.step_rad, beam_ell, model, pixel_window)
+        factor = row_response(pixels.dx_rad[band.start : band.stop], band.step_rad, beam_ell, model, pixel_window)
+        factor = (factor / pixels.area_sr[band.start : band.stop])[:, None]
+        np.multiply(filtered[0][kept], factor, out=rho[band.start : band.stop, columns])
+        np.multiply(filtered[1][kept], factor**2, out=kappa[band.start : band.stop, columns])
+        del filtered  # before the next band needs the room
     edges = np.array([bands[0].start] + [band.stop for band in bands])
     steps = np.degrees([band.step_rad for band in bands]) * 60
     return rho, kappa, Template(np.array(templates, np.float32), edges, steps)

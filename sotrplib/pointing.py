@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sotrplib import crossmatch, geometry, maps, positions, shapes, tables
+from sotrplib import crossmatch, geometry, positions, shapes, stamps, tables
 from sotrplib import template as templates
 
 _MEDIAN_SQUARE = 0.4549  # median of the square of a unit normal
@@ -164,26 +164,26 @@ def measure_offsets(skymap, catalog, options):
     pandas.DataFrame
         Table ``pointing_sources``; errors include that of the catalogue position.
     """
-    good = (skymap.kappa > 0) & (skymap.mask == 0)
-    picked, expected = _bright_isolated(skymap, catalog, good, options)
+    picked, expected = _bright_isolated(skymap, catalog, options)
     if not len(picked):
         return tables.empty("pointing_sources")
-    s = np.where(good, maps.snr(skymap), np.float32(np.nan))
+    s = stamps.Significance(skymap.rho, skymap.kappa, skymap.mask)
     grid = _shift_grid(skymap.template, options["radius_arcmin"])
     shift = _common_shift(s, skymap.wcs, picked, expected, grid, _known_shift(options))
     return _measure_near(s, skymap, picked, shift, options)
 
 
-def _bright_isolated(skymap, catalog, good, options):
+def _bright_isolated(skymap, catalog, options):
     """Rows of the catalogue on good pixels that should be bright and stand alone, and their expected SNR."""
     ra, dec = catalog["ra_deg"].to_numpy(), catalog["dec_deg"].to_numpy()
-    y, x = geometry.sky2pix(skymap.wcs, ra, dec, good.shape)
-    on_map = geometry.inside(good.shape, y, x)
+    y, x = geometry.sky2pix(skymap.wcs, ra, dec, skymap.rho.shape)
+    on_map = geometry.inside(skymap.rho.shape, y, x)
     row, column = (np.rint(np.where(on_map, p, 0)).astype(int) for p in (y, x))
-    error = 1 / np.sqrt(np.where(good, skymap.kappa, np.nan)[row, column])
+    good = (skymap.kappa[row, column] > 0) & (skymap.mask[row, column] == 0)
+    error = 1 / np.sqrt(np.where(good, skymap.kappa[row, column], np.nan))
     flux = catalog["flux_mjy"].to_numpy(float)
     expected = np.where(np.isfinite(flux), flux / error, options["snr_min"])
-    on_map &= good[row, column]
+    on_map &= good
     bright = (expected >= 0.5 * options["snr_min"]) & ~(flux < options["flux_min_mjy"])
     candidate = np.flatnonzero(on_map & bright)
     i, j, _ = crossmatch.match(ra[candidate], dec[candidate], ra, dec, 60 * options["isolation_arcmin"])

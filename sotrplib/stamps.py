@@ -7,10 +7,11 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Significance:
-    """s = rho / sqrt(kappa) of a map (ny, nx), made only where it is read; NaN where kappa is 0."""
+    """s = rho / sqrt(kappa) of a map (ny, nx), made only where it is read; NaN where kappa is 0 or ``mask`` is not."""
 
     rho: np.ndarray
     kappa: np.ndarray
+    mask: np.ndarray | None = None
 
     @property
     def shape(self):
@@ -18,8 +19,13 @@ class Significance:
         return self.rho.shape
 
     def __getitem__(self, pixels):
+        return self.read(lambda image: image[pixels])
+
+    def read(self, cut):
+        """s of the pixels that ``cut`` takes out of an array of the map's shape."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            return self.rho[pixels] / np.sqrt(self.kappa[pixels])
+            s = cut(self.rho) / np.sqrt(cut(self.kappa))
+        return s if self.mask is None else np.where(cut(self.mask) == 0, s, np.float32(np.nan))
 
 
 def cut(image, row, column, size, *, outside=0):
@@ -41,8 +47,7 @@ def cut(image, row, column, size, *, outside=0):
         Of the type of the image.
     """
     if isinstance(image, Significance):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return cut(image.rho, row, column, size) / np.sqrt(cut(image.kappa, row, column, size))
+        return image.read(lambda part: cut(part, row, column, size))
     ny, nx = image.shape
     inside = (row >= 0) & (row <= ny - size) & (column >= 0) & (column <= nx - size)
     if inside.all() and len(row):
