@@ -130,15 +130,23 @@ async def _write_cutouts(storage, rows, images, flux_unit):
     """Cutouts of measurements; number of them."""
     n_cutouts, wanted = 0, ((own_id, image) for own_id, image in images if own_id in rows.index)
     while batch := list(itertools.islice(wanted, _BATCH)):
-        added = [_cutout(rows.loc[own_id], own_id, image, flux_unit) for own_id, image in batch]
-        for source_id in {cutout.source_id for cutout in added}:
-            there = {cutout.measurement_id for cutout in await storage.retrieve_cutouts_for_source(source_id)}
-            for cutout in added:
-                if cutout.measurement_id in there:
-                    await storage.delete(cutout.measurement_id)
+        given = [_cutout(rows.loc[own_id], own_id, image, flux_unit) for own_id, image in batch]
+        there = {}
+        for source_id in {cutout.source_id for cutout in given}:
+            there |= {found.measurement_id: found for found in await storage.retrieve_cutouts_for_source(source_id)}
+        added = [cutout for cutout in given if not _same_image(there.get(cutout.measurement_id), cutout)]
+        for cutout in added:
+            if cutout.measurement_id in there:
+                await storage.delete(cutout.measurement_id)
         await storage.create_batch(added)
-        n_cutouts += len(added)
+        n_cutouts += len(given)
     return n_cutouts
+
+
+def _same_image(found, cutout):
+    if found is None or found.units != cutout.units or np.shape(found.data) != np.shape(cutout.data):
+        return False
+    return np.allclose(found.data, cutout.data, equal_nan=True, **_TOLERANCE)
 
 
 def _cutout(row, own_id, image, flux_unit):
