@@ -20,6 +20,7 @@ rule read_socat:
         "results/logs/read_socat.log",
     benchmark:
         "results/benchmarks/read_socat.tsv"
+    priority: 100
     conda:
         "../envs/sotrp.yaml"
     params:

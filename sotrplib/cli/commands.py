@@ -22,6 +22,7 @@ EXIT_STATUS = """\b
 Exit status:
   0  all is well
   1  the run failed, or some of its maps did (the rest is finished);
+     a file cannot be read, or holds nothing of what is asked for;
      `convert`: some options of the old configuration have no counterpart
   2  wrong usage, or a configuration that does not fit; nothing was run"""
 SHELLS = """\b

@@ -84,7 +84,8 @@ class Sender(threading.Thread):
         body = {"flow_id": flow, "parameters": self.flow_run["parameters"], "state": {"type": "RUNNING"}}
         body |= {"name": self.flow_run["name"]} if self.flow_run["name"] else {}
         self.flow_run_id = client.request("POST", "/flow_runs/", json=body).json()["id"]
-        self.tell(f"{str(client.api_url).rstrip('/').removesuffix('/api')}/runs/flow-run/{self.flow_run_id}")
+        dashboard = str(client.api_url).rstrip("/").removesuffix("/api")
+        self.tell(f"Prefect shows this run at {dashboard}/runs/flow-run/{self.flow_run_id}")
 
     def _flush(self, client, last):
         for kind, path in ((EVENT, "/events"), (LOG, "/logs/")):
