@@ -419,12 +419,6 @@ def test_backend_that_is_not_there_is_named(ask):
     assert ask(read_settings, lightcurvedb_backend_type="postgres") == "postgres"
 
 
-def test_variable_that_cannot_be_is_named(ask):
-    """A port that is no number is said as such."""
-    with pytest.raises(ServiceError, match=r"lightcurvedb's environment variables: postgres_port is 'five'"):
-        ask(read_settings, LIGHTCURVEDB_POSTGRES_PORT="five")
-
-
 def test_night_without_measurements(ask, running):
     """A night of empty skies writes nothing and is no error."""
     environment = postgres.make_database(running, "quiet")

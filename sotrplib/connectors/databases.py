@@ -1,5 +1,6 @@
 """What the connectors of all services share: reaching a database and reading which tables it has."""
 
+import importlib
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,27 @@ def explained(what):
         raise ServiceError(
             f"{what}: {reason}; see that the database is there, is whole and up to date, and lets you in"
         ) from error
+
+
+def client_settings(module, name="Settings"):
+    """Settings of a client, as its environment variables say.
+
+    Parameters
+    ----------
+    module, name : str
+        Where they are declared: ``lightcurvedb.config``, ``Settings``. Clients read them when they are imported.
+
+    Raises
+    ------
+    ServiceError
+        If the client is not installed or does not understand a variable.
+    """
+    client = module.partition(".")[0]
+    try:
+        with understood(f"{client}'s environment variables"):
+            return getattr(importlib.import_module(module), name)()
+    except ImportError as error:
+        raise ServiceError(f"{client} is not installed ({error}); pip install 'sotrplib[{client}]'") from error
 
 
 @contextmanager

@@ -137,12 +137,7 @@ def read_settings():
     ServiceError
         If lightcurvedb is not installed, does not have that backend or does not understand a variable.
     """
-    try:
-        from lightcurvedb.config import Settings
-    except ImportError as error:
-        raise ServiceError(f"lightcurvedb is not installed ({error}); pip install 'sotrplib[lightcurvedb]'") from error
-    with databases.understood("lightcurvedb's environment variables"):
-        settings = Settings()
+    settings = databases.client_settings("lightcurvedb.config")
     named = next((value for key, value in os.environ.items() if key.lower() == "lightcurvedb_backend_type"), "postgres")
     if not hasattr(settings, "backend_type") and named.lower() != "postgres":
         raise ServiceError(

@@ -63,11 +63,7 @@ class Catalog:
     def __init__(self, database=""):
         kind = "postgresql" if database.startswith("postgresql://") else "sqlite"
         databases.set_environment(MAPCAT_DATABASE_NAME=database, MAPCAT_DATABASE_TYPE=kind if database else "")
-        try:
-            from mapcat.helper import Settings
-        except ImportError as error:
-            raise ServiceError(f"mapcat is not installed ({error}); pip install 'sotrplib[mapcat]'") from error
-        settings = Settings()
+        settings = databases.client_settings("mapcat.helper")
         name = settings.database_name
         self.name = f"mapcat {name.rpartition('@')[2]}"
         self.parent = settings.depth_one_parent

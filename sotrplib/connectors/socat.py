@@ -43,14 +43,9 @@ def open_client(database=""):
     ServiceError
         If socat is not installed, its database or pickle is not there, or is not one of socat.
     """
-    try:
-        from socat.client.settings import SOCatClientSettings
-    except ImportError as error:
-        raise ServiceError(f"socat is not installed ({error}); pip install 'sotrplib[socat]'") from error
     if database:
         databases.set_environment(socat_client_client_type="db", socat_model_database_name=database)
-    with databases.understood("socat's environment variables"):
-        settings = SOCatClientSettings()
+    settings = databases.client_settings("socat.client.settings", "SOCatClientSettings")
     if settings.client_type == "db":
         _check_database()
     elif settings.client_type == "pickle":
@@ -228,9 +223,7 @@ def _version():
 
 def _check_database():
     """Refuse what is no database of socat: its client would make the tables in any file, and find them empty."""
-    from socat.settings import Settings
-
-    settings = Settings()
+    settings = databases.client_settings("socat.settings")
     if settings.database_type != "sqlite":
         return
     name = settings.database_name
