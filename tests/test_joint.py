@@ -15,8 +15,8 @@ from sotrplib import (
     joint,
     maps,
     pointing,
-    recovery,
     revisits,
+    selection,
     tables,
 )
 
@@ -78,7 +78,7 @@ def test_sources_of_three_and_a_half_sigma_in_four_maps_are_found(faint):
     """Of 49 sources as many are found as 7 sigma at a threshold of 5.5 promise; each map alone finds a few."""
     headers, found, members = faint
     hit = match(found) >= 0
-    expected = recovery.completeness(np.array([7.0]), 5.5)[0]
+    expected = selection.completeness(np.array([7.0]), 5.5)[0]
     assert expected > 0.9 and hit.mean() > expected - 3 * np.sqrt(expected * (1 - expected) / 49)
     assert (found["class"] == "transient").all() and len(found) == hit.sum()
     assert members["n_pixels"].gt(0).all() and len(members) == 4
@@ -135,7 +135,7 @@ def test_noise_gives_the_false_alarms_of_theory(tmp_path, rng):
         counts += len(search(headers, snr_min=4.0)[0])
         total = coadd.add_all(coadd.start_sum(headers), headers, SECTIONS["coadd_maps"] | {"moving_mask_arcmin": 0.0})
         labels = {"map_id": OBSERVATION, "instrument": "solat", "array": "joint", "band": "multi"}
-        expected += recovery.expected_false_alarms(total.sky_map(labels, SECTIONS["coadd_maps"]), 4.0)
+        expected += selection.expected_false_alarms(total.sky_map(labels, SECTIONS["coadd_maps"]), 4.0)
     assert 0.9 * expected - 3 * np.sqrt(expected) < counts < 2 * expected + 3 * np.sqrt(2 * expected)
 
 

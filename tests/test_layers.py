@@ -56,7 +56,17 @@ FLOORS = [
         "peaks",
         "resampling",
     ],
-    ["pointing", "photometry", "convergence", "detection", "ephemerides", "preprocessing", "truth", "simulate"],
+    [
+        "pointing",
+        "photometry",
+        "selection",
+        "convergence",
+        "detection",
+        "ephemerides",
+        "preprocessing",
+        "truth",
+        "simulate",
+    ],
     [
         "sifting",
         "association",

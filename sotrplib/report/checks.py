@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sotrplib import photometry, pointing, positions, recovery, store, subtraction, tables, template
+from sotrplib import photometry, pointing, positions, selection, store, subtraction, tables, template
 
 SEARCH_SNR = 5.0  # what lies below minus this in the map without its sources is counted as false
 UNSURE = tables.flag("NO_DATA", "MASKED", "NEAR_EDGE", "BLENDED", "NEAR_BRIGHT")
@@ -54,7 +54,7 @@ def count_negative(sky_map, residual):
     Noise is as often negative as positive and sources are not: this is the number of false detections to expect.
     """
     y, _ = positions.local_maxima(-residual, SEARCH_SNR, sky_map.mask)
-    return len(y), recovery.expected_false_alarms(sky_map, SEARCH_SNR)
+    return len(y), selection.expected_false_alarms(sky_map, SEARCH_SNR)
 
 
 def beam_profile(sky_map, residual, forced, model):

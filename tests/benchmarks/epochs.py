@@ -12,7 +12,7 @@ from fluxes import mean, sd
 from rows import Row
 from searching import theory
 
-from sotrplib import coadd, crossmatch, difference, maps, pointing, recovery, revisits, skies, stacking, store, tables
+from sotrplib import coadd, crossmatch, difference, maps, pointing, revisits, selection, skies, stacking, store, tables
 
 SIDES = {"full": (8.0, 12.0), "small": (3.0, 5.0)}
 COUNT = {"full": 12, "small": 6}
@@ -49,7 +49,7 @@ def differences(size):
         rest[0] = _write(Path(folder), 0, scenes.inject(*_with(epochs[0], seen[0]), new), catalog)
         found, *_ = _search(rest, catalog)
     yield from _difference_rows(size, new, snr, found)
-    expected = recovery.expected_false_alarms(seen[0], _LOW_SNR)
+    expected = selection.expected_false_alarms(seen[0], _LOW_SNR)
     alarms, error = len(quiet), np.sqrt(max(len(quiet), 1)) / expected
     yield Row(f"false alarms at {_LOW_SNR} sigma over expectation", alarms / expected, error, alarms)
     yield Row("scatter of the SNR of the difference", attrs["snr_std"], 0.0, seen[0].rho.size)

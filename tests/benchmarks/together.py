@@ -10,7 +10,7 @@ import scenes
 from rows import Row
 from searching import theory
 
-from sotrplib import coadd, crossmatch, joint, pointing, recovery, resampling, skies, tables
+from sotrplib import coadd, crossmatch, joint, pointing, resampling, selection, skies, tables
 
 SIDES = {"full": (10.0, 20.0), "small": (3.0, 5.0)}
 SNRS = {"full": (2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0), "small": (2.5, 3.5, 5.0)}
@@ -143,7 +143,7 @@ def _purity_rows(views, found, hit):
     alarms = [len(search(noise, snr_min=_LOW_SNR, spectral_indices=(alpha,))) for alpha in _indices()]
     total = _sum(noise, _indices())
     sums = [total.sky_map(_LABELS, scenes.options()["coadd_maps"], k) for k in range(len(alarms))]
-    expected = sum(recovery.expected_false_alarms(one, _LOW_SNR) for one in sums)
+    expected = sum(selection.expected_false_alarms(one, _LOW_SNR) for one in sums)
     n, error = sum(alarms), np.sqrt(max(sum(alarms), 1)) / expected
     yield Row(f"false alarms of a sum at {_LOW_SNR} sigma over expectation", n / expected, error, n)
     both = len(search(noise, snr_min=_LOW_SNR))
