@@ -100,8 +100,7 @@ def continue_samples(samples, weights):
     n_taps = weights.rows.shape[1]
     padded = np.pad(samples, ((n_taps // 2, n_taps // 2 + 1), (0, 0)), mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, n_taps, axis=0)
-    n_cells, rank, _ = windows.shape
-    fine = (windows.reshape(-1, n_taps) @ weights.rows[:-1].T).astype("f4")  # a rounding of 1e-7 of the peak
-    fine = fine.reshape(n_cells, rank, N_SUB).transpose(0, 2, 1).reshape(-1, rank)
+    fine = np.matmul(weights.rows[:-1], windows.transpose(0, 2, 1)).reshape(-1, samples.shape[1])
     half = len(samples) // 2
-    return Table(-half - 1.0, np.ascontiguousarray(fine[: (2 * half + 2) * N_SUB + 1]))
+    fine = fine[: (2 * half + 2) * N_SUB + 1]
+    return Table(-half - 1.0, fine.astype("f4"))  # a rounding of 1e-7 of the peak

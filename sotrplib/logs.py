@@ -6,6 +6,8 @@ So does a map whose files in the workflow are damaged, or whose jobs were cut of
 the map is not at fault the next call of the workflow tries it again.
 """
 
+import atexit
+import gc
 import logging
 import os
 import re
@@ -23,6 +25,7 @@ LEVEL_VARIABLE = "SOTRP_LOG_LEVEL"  # environment variable: DEBUG, INFO or WARNI
 _USED = "used {cpu_s:.2f} s of CPU, {memory_mb:.0f} MB at the peak, read {read_mb:.1f} MB, wrote {written_mb:.1f} MB"
 _FOUND = re.compile(re.sub(r"\{(\w+):\S+?\}", r"(?P<\1>[\\d.]+)", _USED) + "$")
 _log = logging.getLogger(__name__)
+atexit.register(gc.freeze)  # a fifth of a small job was the search for garbage in what the process is about to give up
 
 
 class Stopped(BaseException):

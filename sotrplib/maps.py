@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sotrplib import geometry, store
+from sotrplib import template as templates
 from sotrplib.template import Template
 
 _BLOCK_ROWS = 128  # rows converted at a time, few enough to stay in the cache
@@ -131,8 +132,10 @@ def write_sky_map(path, skymap, attrs=None, *, more_arrays=None, frames=None):
     store.write(path, attrs={**own, **(attrs or {})}, arrays=arrays | (more_arrays or {}), frames=frames)
 
 
-def read_sky_map(path, window=None):
+def read_sky_map(path, window=None, *, template=None):
     """Read a filtered map, or the part of it in ``window`` (rows, columns: two slices with start and stop).
+
+    ``template`` is that of the whole map where it was read before: its tables serve all windows.
 
     Raises
     ------
@@ -144,7 +147,7 @@ def read_sky_map(path, window=None):
     window = window or tuple(slice(0, n) for n in whole.array_shape)
     has_time = "maps/time" in store.list_contents(path)
     rho, kappa, mask = (store.read_array(path, f"maps/{name}", window) for name in ("rho", "kappa", "mask"))
-    template = read_template(path)
+    template, first = template or read_template(path), window[0].start or 0
     return SkyMap(
         rho=rho,
         kappa=kappa,
@@ -152,7 +155,7 @@ def read_sky_map(path, window=None):
         mask=mask,
         wcs=geometry.slice_wcs(whole, window),
         info=MapInfo(**attrs["info"]),
-        template=dataclasses.replace(template, row_edges=template.row_edges - (window[0].start or 0)),
+        template=templates.select_bands(template, range(len(template.values)), template.row_edges - first),
     )
 
 

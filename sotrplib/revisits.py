@@ -56,8 +56,10 @@ def measure_in_map(files, targets, options, *, known=None):
     forced = store.read_table(files.forced, "forced") if known is None else known
     model = pointing.from_dict(store.read_attrs(files.pointing)["pointing"])
     parts = [_look_up(forced, targets[targets["source_id"] != ""])]
-    for window, inside, own in _windows(files.preprocessed, targets[targets["source_id"] == ""], model, options):
-        clean = without_known(maps.read_sky_map(files.preprocessed, window), forced, model)
+    windows = list(_windows(files.preprocessed, targets[targets["source_id"] == ""], model, options))
+    template = maps.read_template(files.preprocessed) if windows else None
+    for window, inside, own in windows:
+        clean = without_known(maps.read_sky_map(files.preprocessed, window, template=template), forced, model)
         parts.append(_measure(clean, inside, forced, model, options).reindex(own).dropna(subset="flags"))
     found = pd.concat(parts)
     missing = _no_data(targets.drop(found.index))

@@ -56,10 +56,11 @@ def cut(image, row, column, size, *, outside=0):
     if inside.any():
         whole = np.flatnonzero(inside)
         result[whole] = cut(image, row[whole], column[whole], size)
-    for k in np.flatnonzero(~inside):
-        y, x = np.clip([row[k], row[k] + size], 0, ny), np.clip([column[k], column[k] + size], 0, nx)
-        place = result[k, y[0] - row[k] : y[1] - row[k], x[0] - column[k] : x[1] - column[k]]
-        place[...] = image[y[0] : y[1], x[0] : x[1]]
+    across = ~inside & (row > -size) & (row < ny) & (column > -size) & (column < nx)
+    for k, i, j in zip(np.flatnonzero(across), row[across].tolist(), column[across].tolist(), strict=True):
+        part = image[max(i, 0) : i + size, max(j, 0) : j + size]
+        top, left = max(-i, 0), max(-j, 0)
+        result[k, top : top + part.shape[0], left : left + part.shape[1]] = part
     return result
 
 
