@@ -19,6 +19,7 @@ rule confirm_candidates:
         "results/benchmarks/confirm_candidates.tsv"
     conda:
         "../envs/sotrp.yaml"
+    threads: 2
     params:
         options=config["confirm_candidates"],
         photometry=config["forced_photometry"],

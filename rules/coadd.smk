@@ -45,6 +45,7 @@ rule search_jointly:
         "results/benchmarks/search_jointly/{map_id}.tsv"
     conda:
         "../envs/sotrp.yaml"
+    threads: 2
     resources:
         attempt=attempt_number,
     params:

@@ -32,6 +32,7 @@ rule report:
         "results/benchmarks/report.tsv"
     conda:
         "../envs/sotrp.yaml"
+    threads: 2
     params:
         observation_gap_s=config["confirm_candidates"]["observation_gap_s"],
         reference={key: config["catalog"][key] for key in ("freq_ghz", "spectral_index")},

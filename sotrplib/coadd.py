@@ -36,6 +36,7 @@ from sotrplib import (
     store,
     subtraction,
     tables,
+    workers,
 )
 from sotrplib import template as templates
 from sotrplib.resampling import Grid
@@ -209,7 +210,8 @@ class Sum:
 
     def _add_images(self, layer, factors, late_s):
         columns = _as_slice(layer.columns)
-        for start in range(0, len(layer.rho), _BLOCK_ROWS):
+
+        def add_rows(start):
             part = slice(start, start + _BLOCK_ROWS)
             rho, kappa, mask = (image[part] for image in (layer.rho, layer.kappa, layer.mask))
             first = layer.rows.start + start
@@ -218,6 +220,8 @@ class Sum:
             if layer.time is not None:
                 weight = np.float32(factors[0] ** 2) * kappa
                 self._add_times(where, layer.time[part] + np.float32(late_s), weight)
+
+        workers.in_threads(add_rows, range(0, len(layer.rho), _BLOCK_ROWS))
 
     def _add_rows(self, where, rho, kappa, mask, factors):
         for k, factor in enumerate(factors.astype("f4")):

@@ -30,7 +30,7 @@ catalogue flux, which is zero except for a flaring catalogue source.
 import numpy as np
 import pandas as pd
 
-from sotrplib import association, counterparts, mapgroups, sifting, significance, tables, variability
+from sotrplib import association, counterparts, mapgroups, sifting, significance, tables, variability, workers
 
 _COUNTS = ["combined_snr", "p_false_night", "p_false_survey", "n_maps", "n_arrays", "n_bands", "n_covering"]
 _COUNTS += ["n_arrays_for", "n_arrays_against"]
@@ -77,7 +77,7 @@ def confirm(events, measure, maps, options, *, moving=None):
 
 
 def gather(events, measure, maps, moving=None):
-    """Measurements of all events in all maps that cover them, one map at a time.
+    """Measurements of all events in all maps that cover them, one map at a time on each core of the job.
 
     Returns
     -------
@@ -88,12 +88,17 @@ def gather(events, measure, maps, moving=None):
     columns = [*tables.column_names("forced"), "event", "map_id", "array", "band", "freq_ghz"]
     tracks = {} if moving is None else dict(iter(moving.groupby("map_id")))
     parts = [pd.DataFrame({**{name: tables.empty("forced")[name] for name in columns[:-5]}})]
-    for row in maps.sort_values("map_id").to_dict("records") if len(events) else []:
+
+    def measured(row):
         found = _measure_map(events, measure, row, tracks.get(row["map_id"], tables.empty("moving")))
         labels = {name: row[name] for name in ("map_id", "array", "band", "freq_ghz")}
         time = found["time_unix_s"].fillna(row["time_unix_s"])
         kept = (found["flags"] & np.uint32(tables.flag("NO_DATA"))) == 0
-        parts.append(found.assign(**labels, time_unix_s=time)[kept & np.isfinite(found["flux_mjy"])])
+        return found.assign(**labels, time_unix_s=time)[kept & np.isfinite(found["flux_mjy"])]
+
+    if len(events):
+        with workers.processes(measured) as each:
+            parts += each(maps.sort_values("map_id").to_dict("records"))
     evidence = pd.concat(parts, ignore_index=True).reindex(columns=columns).astype({"event": int, "freq_ghz": float})
     return evidence.sort_values(["event", "time_unix_s", "map_id"], kind="stable", ignore_index=True)
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sotrplib import workers
+
 _MEDIAN_SQUARE = 0.4549  # median of the square of a unit normal
 _LEAST = 1e-12  # variance
 _ITERATIONS = 4
@@ -104,10 +106,13 @@ def apply(rho, kappa, field, *, out=None):
     Returns new arrays, or the two of ``out``, which may be rho and kappa themselves.
     """
     results = out or (np.empty_like(rho), np.empty_like(kappa))
-    for rows in _blocks(len(rho), _ROWS_AT_ONCE):
+
+    def divide(rows):
         squared = np.square(read_rows(field, np.arange(rows.start, rows.stop)))
         for result, values in zip(results, (rho, kappa), strict=True):
             np.divide(values[rows], squared, out=result[rows])
+
+    workers.in_threads(divide, _blocks(len(rho), _ROWS_AT_ONCE))
     return results
 
 

@@ -18,7 +18,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from sotrplib import mapindex, provenance, store, tables, tries
+from sotrplib import mapindex, provenance, store, tables, tries, workers
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 LEVEL_VARIABLE = "SOTRP_LOG_LEVEL"  # environment variable: DEBUG, INFO or WARNING
@@ -41,6 +41,7 @@ def capture(path):
     variable ``SOTRP_LOG_LEVEL``, else INFO. SIGTERM, with which a cluster ends a job whose time is up, raises
     :class:`Stopped`, so that it is logged too. The last line says what the process used since it began.
     """
+    workers.limit_libraries()
     sys.stderr.flush()
     kept = os.dup(2)
     with open(path, "w", buffering=1) as file:
@@ -70,18 +71,18 @@ def capture(path):
 
 
 def resources_used():
-    """What this process has used since it began.
+    """What this process has used since it began, with the processes that it started and that are over.
 
     Returns
     -------
     dict
         ``cpu_s``; ``memory_mb``, resident at the peak; ``read_mb`` and ``written_mb`` by system calls, whether from a
-        disk or its cache. Where the system does not tell (no ``/proc``), 0.
+        disk or its cache; the last three of this process alone. Where the system does not tell (no ``/proc``), 0.
     """
-    used = resource.getrusage(resource.RUSAGE_SELF)
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     peak_kb, read, written = (_told("status", "VmHWM"), *(_told("io", name) for name in ("rchar", "wchar")))
     totals = {"memory_mb": peak_kb / 1024, "read_mb": read / 1e6, "written_mb": written / 1e6}
-    return {"cpu_s": used.ru_utime + used.ru_stime} | totals
+    return {"cpu_s": sum(one.ru_utime + one.ru_stime for one in used)} | totals
 
 
 def _told(name, key):

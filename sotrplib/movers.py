@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from sotrplib import tables
+from sotrplib import tables, workers
 
 RESOLVED_ARCMIN = 0.5  # radius of a disc whose flux a template for points no longer measures
 
@@ -32,12 +32,12 @@ def follow(moving, measure, maps, pos_err_max_arcsec):
     pointlike = moving["radius_arcmin"] <= RESOLVED_ARCMIN
     targets = moving[pointlike & (moving["pos_err_arcsec"] <= pos_err_max_arcsec)]
     groups = dict(iter(targets.groupby("map_id")))
-    parts = [
-        _measure_map(groups[row["map_id"]], measure, row) for row in maps.to_dict("records") if row["map_id"] in groups
-    ]
-    if not parts:
+    rows = [row for row in maps.to_dict("records") if row["map_id"] in groups]
+    if not rows:
         return tables.empty("measurements")
-    found = pd.concat(parts, ignore_index=True).sort_values(["source_id", "map_id"], kind="stable")
+    with workers.processes(lambda row: _measure_map(groups[row["map_id"]], measure, row)) as each:
+        found = pd.concat(each(rows), ignore_index=True)
+    found = found.sort_values(["source_id", "map_id"], kind="stable")
     return tables.make("measurements", found)
 
 

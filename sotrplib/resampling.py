@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sotrplib import geometry, reading
+from sotrplib import geometry, reading, workers
 from sotrplib import template as templates
 
 ALIGNED_PIX = 2e-3  # positions this close to those of whole pixels, or of other pixels of the row, count as equal
@@ -164,7 +164,8 @@ def _by_rows(sky_map, usable, y, x, n_columns):
     size, time = (len(y), n_columns), sky_map.time
     rho, kappa, mask = (np.empty(size, kind) for kind in ("f4", "f4", "u1"))
     time = None if time is None else np.empty(size, time.dtype)
-    for start in range(0, len(y), _BLOCK_ROWS):
+
+    def fill(start):
         part = slice(start, start + _BLOCK_ROWS)
         at = np.rint(y[part]).astype(int), np.rint(x[part]).astype(int)
         near, mask[part] = (_take(image, at, n_columns, 0) for image in (usable, sky_map.mask))
@@ -175,6 +176,8 @@ def _by_rows(sky_map, usable, y, x, n_columns):
             rho[part], kappa[part] = (np.where(near, image, np.float32(0)) for image in images)
         else:
             rho[part], kappa[part] = _between(sky_map.template, fields, near, y[part], x[part])
+
+    workers.in_threads(fill, range(0, len(y), _BLOCK_ROWS))
     return rho, kappa, time, mask
 
 

@@ -45,11 +45,14 @@ class StoreError(ValueError):
 class DamagedError(StoreError):
     """A file that cannot be read as it was written; ``path`` names it."""
 
+    def __reduce__(self):
+        return type(self), (self.path, self.reason)  # from one process to another
+
     def __init__(self, path, reason):
         super().__init__(
             f"{path}: not a readable HDF5 file, cut short or changed on disk ({reason}); remove it and run again"
         )
-        self.path = str(path)
+        self.path, self.reason = str(path), str(reason)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ FLOORS = [
         "snapshots",
         "tries",
         "spools",
+        "workers",
     ],
     [
         "crossmatch",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from sotrplib import __version__, plots, store, tables
+from sotrplib import __version__, plots, store, tables, workers
 from sotrplib.report import candidates as cards
 from sotrplib.report import coverage, fluxes, instrument, mapviews, sources, stamps, tonight, words
 
@@ -134,17 +134,26 @@ def newest_maps(files, table):
 
 def look_at_maps(files, targets, sheets, newest):
     """View of every map that did not fail, by map_id: figures of the newest and of some that are not Gaussian."""
-    views, n_warned, n_small = {}, 0, 0
-    for k, paths in enumerate(files):
+    views, n_warned, n_small, start = {}, 0, 0, 0
+
+    def look(given):
+        k, draw = given
+        paths, sheet = files[k], sheets[k] if sheets else None
         log.info("map %d of %d: %s", k + 1, len(files), Path(paths.map).stem)
-        draw = mapviews.Draw.IF_WARNED if n_warned < WARNED_MAX else mapviews.Draw.SMALL
-        draw = mapviews.Draw.ALL if Path(paths.map).stem in newest else draw
-        options = {"draw": draw, "sheet": sheets[k] if sheets else None}
-        view = mapviews.view_map(paths.map, paths.pointing, (paths.forced, paths.sifted), targets, **options)
-        if view:
-            views[view.map_id] = view if n_small < THUMBNAILS_MAX else replace(view, thumbnail="")
-            n_warned += draw is mapviews.Draw.IF_WARNED and bool(view.images)
-            n_small += bool(view.thumbnail)
+        sources = paths.forced, paths.sifted
+        return mapviews.view_map(paths.map, paths.pointing, sources, targets, draw=draw, sheet=sheet)
+
+    with workers.processes(look) as each:
+        while start < len(files):  # no more of them together than may be drawn if all are not Gaussian
+            others = mapviews.Draw.IF_WARNED if n_warned < WARNED_MAX else mapviews.Draw.SMALL
+            some = range(len(files))[start:][: WARNED_MAX - n_warned or None]
+            drawn = [mapviews.Draw.ALL if Path(files[k].map).stem in newest else others for k in some]
+            for draw, view in zip(drawn, each(zip(some, drawn, strict=True)), strict=True):
+                if view:
+                    views[view.map_id] = view if n_small < THUMBNAILS_MAX else replace(view, thumbnail="")
+                    n_warned += draw is mapviews.Draw.IF_WARNED and bool(view.images)
+                    n_small += bool(view.thumbnail)
+            start = some.stop
     return views
 
 

@@ -22,8 +22,9 @@ def read_benchmarks(folder):
     -------
     list of dict
         rule, map_id (empty for a job of all maps), seconds, and cpu_s, memory_mb (resident, largest), read_mb and
-        written_mb, by rule and map. The last four are what the job said in its log (``logs/`` beside the folder),
-        else what Snakemake sampled, twice a second; None where the job was over before that.
+        written_mb, by rule and map. The last four are what the job said in its log (``logs/`` beside the folder), or
+        what Snakemake sampled of it and its processes, twice a second, if that is more; None where a job said nothing
+        and was over before that.
     """
     jobs = []
     for path in sorted(Path(folder).rglob("*.tsv")):
@@ -34,7 +35,8 @@ def read_benchmarks(folder):
             named = {"rule": path.stem if alone else path.parent.name, "map_id": "" if alone else path.stem}
             sampled = {name: _number(rows[-1].get(column)) for name, column in _COLUMNS.items()}
             log = Path(folder).parent / "logs" / path.relative_to(folder).with_suffix(".log")
-            jobs.append(named | sampled | logs.read_resources(log) | {"seconds": sampled["seconds"] or 0.0})
+            told = {name: max(value, sampled[name] or 0.0) for name, value in logs.read_resources(log).items()}
+            jobs.append(named | sampled | told | {"seconds": sampled["seconds"] or 0.0})
     return sorted(jobs, key=lambda job: (job["rule"], job["map_id"]))
 
 

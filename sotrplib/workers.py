@@ -1,0 +1,75 @@
+"""Work spread over the cores of a job, its results in the order of what they are made of.
+
+The cores are those of OMP_NUM_THREADS, which Snakemake sets to the ``threads`` of a rule. On one core, and without the
+variable, everything is done one after the other.
+"""
+
+import os
+from contextlib import contextmanager
+
+_VARIABLE = "OMP_NUM_THREADS"
+_LIBRARIES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+_work = None  # in a process of a pool: what it does; a closure cannot be sent to it
+
+
+def n_cores():
+    """Cores of this job."""
+    return max(1, int(os.environ.get(_VARIABLE) or 1))
+
+
+@contextmanager
+def processes(function):
+    """A function of items that gives ``function`` of each, several at a time in processes of their own.
+
+    The processes are forks of this one: they have its memory at no cost, and give back what can be pickled. A context
+    manager; on one core the results are made when they are asked for, and no process is.
+
+    Examples
+    --------
+    >>> with processes(abs) as each:
+    ...     list(each([-1, 2]))
+    [1, 2]
+    """
+    if n_cores() == 1:
+        yield lambda items: map(function, items)
+        return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(n_cores(), context, initializer=_begin, initargs=(function,)) as pool:
+        yield lambda items: pool.map(_do, items)
+
+
+def in_threads(function, items):
+    """``function`` of each item, several at a time: for NumPy's work on arrays, which leaves the interpreter free."""
+    if n_cores() == 1:
+        return [function(item) for item in items]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(n_cores()) as pool:
+        return list(pool.map(function, items))
+
+
+def limit_libraries():
+    """Give linear algebra one thread, those that are loaded and those to come, where a job has several cores.
+
+    Ours is of small matrices: threads wait for each other longer than they work, all the more in many processes.
+    """
+    if n_cores() > 1:
+        from threadpoolctl import threadpool_limits
+
+        os.environ.update(dict.fromkeys(_LIBRARIES, "1"))
+        threadpool_limits(1, user_api="blas")
+
+
+def _begin(function):
+    """Start a process of a pool, which has one core."""
+    global _work
+    limit_libraries()
+    os.environ[_VARIABLE] = "1"
+    _work = function
+
+
+def _do(item):
+    return _work(item)

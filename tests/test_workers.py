@@ -1,0 +1,68 @@
+"""Work spread over cores."""
+
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sotrplib import store, workers
+
+
+@pytest.fixture(params=["1", "2"])
+def cores(request, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", request.param)
+    return int(request.param)
+
+
+def test_results_come_in_order_and_from_other_processes(cores):
+    """Whatever the cores, results are in the order of the items; with several, none is made in this process."""
+    shift = 10
+    with workers.processes(lambda item: (item + shift, os.getpid())) as each:
+        found = list(each(range(5)))
+    assert [value for value, _ in found] == [10, 11, 12, 13, 14]
+    assert (os.getpid() in {process for _, process in found}) is (cores == 1)
+
+
+def test_threads_fill_an_array(cores):
+    """Blocks written by threads are all there, and what they return is in order."""
+    image = np.zeros((64, 8))
+
+    def fill(row):
+        image[row] = row
+        return row
+
+    assert workers.in_threads(fill, range(64)) == list(range(64))
+    np.testing.assert_array_equal(image, np.arange(64)[:, None] * np.ones(8))
+
+
+def test_errors_come_back(cores):
+    """An error in a process is raised by its result, a damaged file with its path."""
+
+    def fail(item):
+        raise store.DamagedError(f"results/{item}.h5", "truncated")
+
+    with workers.processes(fail) as each, pytest.raises(store.DamagedError, match="results/7.h5.*truncated") as error:
+        list(each([7]))
+    assert error.value.path == "results/7.h5"
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
+
+
+@pytest.mark.parametrize("value, cores", [("", 1), ("1", 1), ("3", 3)])
+def test_cores_are_those_of_the_variable(monkeypatch, value, cores):
+    """An empty variable is none: one core."""
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert workers.n_cores() == cores
+
+
+def test_linear_algebra_has_one_thread_in_a_job_of_two():
+    """Libraries that were loaded with two threads have one after the limit, and those that come later too."""
+    code = (
+        "import numpy, threadpoolctl; from sotrplib import workers; workers.limit_libraries(); import scipy.linalg\n"
+        "print({pool['num_threads'] for pool in threadpoolctl.threadpool_info() if pool['user_api'] == 'blas'})"
+    )
+    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "2")
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "{1}"
