@@ -29,10 +29,8 @@ def look_up(table, position):
     last = len(table.rows) - 1
     low = np.clip(fine, 0, last - 1).astype(int)
     part = (fine - low)[..., None]
-    values, following = table.rows[low], table.rows[low + 1]
-    values *= 1 - part
-    following *= part
-    values += following
+    values = table.rows[low] * (1 - part)
+    values += table.rows[low + 1] * part
     outside = (fine < 0) | (fine > last)
     if outside.any():
         values[outside] = 0
