@@ -20,6 +20,7 @@ from sotrplib.plots.style import (
 )
 
 _BOX = (0.18, 0.18, 0.79, 0.66)
+_SHEET = {"left": 0.06, "right": 0.985, "bottom": 0.085, "top": 0.885, "wspace": 0.3, "hspace": 0.36}
 
 
 def snr_histogram(edges, counts, residual_counts, *, axes=None):
@@ -138,11 +139,11 @@ def overview(title, image, draw):
         Each draws into the axes that it is called with.
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(11, 6.2), layout="constrained")
-        figure.suptitle(title, fontsize=10)
+        figure = Figure(figsize=(11, 6.2))
+        figure.suptitle(title, fontsize=10, y=0.985)
         if image is None:
             return figure
-        grid = figure.add_gridspec(2, 3)
+        grid = figure.add_gridspec(2, 3, **_SHEET)
         axes = figure.add_subplot(grid[0, 0])
         snr, masked, aspect = image
         shown = axes.imshow(
@@ -150,7 +151,8 @@ def overview(title, image, draw):
         )
         axes.set_facecolor("#c8c8c8")
         axes.set(xticks=[], yticks=[], xlabel="north up, east left")
-        figure.colorbar(shown, ax=axes, label="SNR", shrink=0.8)
+        ticks = np.linspace(-SNR_MAX, SNR_MAX, 5)
+        figure.colorbar(shown, ax=axes, label="SNR", location="bottom", shrink=0.8, pad=0.12, ticks=ticks)
         for k, one in enumerate(draw, start=1):
             one(figure.add_subplot(grid[divmod(k, 3)]))
         return figure
