@@ -101,11 +101,16 @@ def test_kept_costs_can_be_compared(tmp_path):
 
 
 def test_wall_on_free_cores_is_what_must_wait():
-    """Jobs of maps share the cores; merges and the engine do not."""
-    used = {"seconds": 0.0, "memory_mb": 0.0, "read_mb": 0.0, "written_mb": 0.0}
-    jobs = [used | {"rule": rule, "map_id": "", "cpu_s": s} for rule, s in (("process_map", 8.0), ("report", 3.0))]
-    jobs.append(used | {"rule": "export_catalogs", "map_id": "", "cpu_s": 2.0})
-    assert day.free_wall(day.dayruns.Run(99.0, 14.0, jobs)) == pytest.approx(8 / 2 + 3 + 1)
+    """Jobs of maps share the cores; merges and the engine do not, but a job faster than its CPU time had both."""
+    used = {"map_id": "", "memory_mb": 0.0, "read_mb": 0.0, "written_mb": 0.0}
+    given = (
+        ("process_map", 8.0, 8.0),
+        ("report", 3.0, 9.0),
+        ("search_jointly", 6.0, 4.0),
+        ("export_catalogs", 2.0, 2.0),
+    )
+    jobs = [used | {"rule": rule, "cpu_s": cpu, "seconds": wall} for rule, cpu, wall in given]
+    assert day.free_wall(day.dayruns.Run(99.0, 20.0, jobs)) == pytest.approx(8 / 2 + 3 + 4 + 1)
 
 
 def test_scaling_tells_costs_by_area_and_number(monkeypatch):

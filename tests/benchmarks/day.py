@@ -98,11 +98,12 @@ def free_wall(run, cores=2):
     """Wall seconds of a run on idle cores: jobs of maps side by side, then what waits for all of them, and the engine.
 
     An estimate for a machine that is busy with other things, where the clock says little: it takes a second of CPU time
-    for one on the clock, and leaves out waiting for the disk.
+    for one on the clock, and leaves out waiting for the disk. A job that was faster than that had several cores.
     """
-    jobs_cpu = {name: total["cpu_s"] for name, total in resources.by_rule(run.jobs).items()}
+    totals = resources.by_rule(run.jobs)
+    jobs_cpu = {name: total["cpu_s"] for name, total in totals.items()}
     side_by_side = sum(jobs_cpu.get(name, 0.0) for name in OF_MAPS)
-    alone = sum(jobs_cpu.get(name, 0.0) for name in _CHAIN)
+    alone = sum(min(totals[name]["cpu_s"], totals[name]["seconds"]) for name in _CHAIN if name in totals)
     return side_by_side / cores + alone + run.cpu_s - sum(jobs_cpu.values())
 
 
