@@ -3,10 +3,12 @@
 import nights
 import numpy as np
 import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
 from click.testing import CliRunner
 from PIL import Image
 
-from sotrplib import lightcurves, store
+from sotrplib import geometry, lightcurves, maps, store
 from sotrplib.cli import figures, main
 
 MAP_ID = nights.TWO_MAPS[0]["map_id"]
@@ -80,6 +82,21 @@ def test_a_cutout_is_centred_where_the_pointing_puts_the_source(results, monkeyp
     assert np.abs(np.array(peak) - (np.array(image.shape) - 1) / 2).max() <= 1.5
 
 
+def test_a_cutout_as_fits_has_the_pixels_of_the_map(plot, results, tmp_path):
+    """A cutout with the suffix .fits holds the map's own values where its coordinates say; a box alike."""
+    wcs = geometry.text_to_wcs(store.read_attrs(results / f"results/preprocessed/{MAP_ID}.h5")["wcs"])
+    whole = maps.snr(maps.read_sky_map(results / f"results/preprocessed/{MAP_ID}.h5"))
+    path = tmp_path / "cutout.fits"
+    for words in (("cutout", MAP_ID, "k3", "--size", "8"), ("map", MAP_ID, "--box", "359.9,0.1,-30.1,-29.9")):
+        assert plot(*words, "-o", str(path)) == (0, f"wrote {path}\n")
+        with fits.open(path) as hdus:
+            values, header = hdus[0].data, hdus[0].header
+            ra, dec = WCS(header).wcs_pix2world([[0, 0]], 0)[0]
+        assert (header["MAP_ID"], header["FIELD"]) == (MAP_ID, "snr") and values.shape == pytest.approx((20, 20), abs=6)
+        y, x = (round(float(v[0])) for v in geometry.sky2pix(wcs, np.array([ra]), np.array([dec])))
+        np.testing.assert_allclose(values, whole[y : y + values.shape[0], x : x + values.shape[1]], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("words", "said", "status"),
     [
@@ -88,6 +105,8 @@ def test_a_cutout_is_centred_where_the_pointing_puts_the_source(results, monkeyp
         (("cutout", MAP_ID, "100,20"), "does not cover RA 100, Dec 20", 1),
         (("cutout", MAP_ID, "there"), "'there' is neither RA,DEC in degrees nor one of 4 sources", 1),
         (("map", MAP_ID, "--box", "1,2,3"), "expected four numbers in degrees", 2),
+        (("cutout", MAP_ID, "100,20", "-o", "c.fits"), "does not cover RA 100, Dec 20", 1),
+        (("lightcurve", nights.KNOWN_ID, "-o", "c.fits"), "expected a name that ends in pdf, png, svg", 2),
         (("map", MAP_ID, "-o", "figure.gif"), "expected a name that ends in pdf, png, svg", 2),
     ],
 )

@@ -1,10 +1,10 @@
-"""Figures of one source, one map or one place, from the results in this folder."""
+"""Figures of one source, one map or one place, and their pixels as FITS, from the results in this folder."""
 
 from pathlib import Path
 
 import numpy as np
 
-from sotrplib import geometry, lightcurves, maps, plots, pointing, store, variability
+from sotrplib import geometry, lightcurves, mapexports, maps, plots, pointing, store, variability
 
 RESULTS = Path("results")
 FIELDS = {
@@ -35,13 +35,33 @@ def draw_light_curve(source):
 
 
 def draw_map(map_id, field, box=None):
-    """A field of a filtered map, or of the part of it in a box.
+    """A field of a filtered map, or of the part of it in a box; see :func:`read_map`."""
+    return _draw(read_map(map_id, box), field)
+
+
+def draw_cutout(map_id, field, position, size_arcmin):
+    """A field of a filtered map around a position (RA, Dec in degrees), which is circled where the pointing puts it."""
+    sky_map, centre = read_cutout(map_id, position, size_arcmin)
+    return _draw(sky_map, field, marks=[centre])
+
+
+def write_map(path, map_id, field, box=None):
+    """Write a field of a map, or of the part of it in a box, as a FITS image."""
+    mapexports.write_field(path, read_map(map_id, box), field)
+
+
+def write_cutout(path, map_id, field, place, size_arcmin):
+    """Write a field of a map around a place, as :func:`find_position` takes it, as a FITS image."""
+    sky_map, _ = read_cutout(map_id, find_position(place), size_arcmin)
+    mapexports.write_field(path, sky_map, field)
+
+
+def read_map(map_id, box=None):
+    """A filtered map, or the part of it in a box.
 
     Parameters
     ----------
     map_id : str
-    field : str
-        A key of ``FIELDS``.
     box : mapping, optional
         ra_min_deg, ra_max_deg, dec_min_deg and dec_max_deg; ra_min > ra_max crosses RA 0.
     """
@@ -50,11 +70,17 @@ def draw_map(map_id, field, box=None):
     if box:
         wcs = geometry.text_to_wcs(store.read_attrs(path)["wcs"])
         window = geometry.box_slices(wcs.array_shape, wcs, box)
-    return _draw(maps.read_sky_map(path, window), field)
+    return maps.read_sky_map(path, window)
 
 
-def draw_cutout(map_id, field, position, size_arcmin):
-    """A field of a filtered map around a position (RA, Dec in degrees), which is circled where the pointing puts it."""
+def read_cutout(map_id, position, size_arcmin):
+    """Part of a filtered map around a position, and where the map's pointing puts that; RA and Dec in degrees.
+
+    Raises
+    ------
+    ValueError
+        If there is no such map, or it does not cover the position.
+    """
     path = _map_path(map_id)
     wcs = geometry.text_to_wcs(store.read_attrs(path)["wcs"])
     centre = _seen_at(map_id, wcs, position)
@@ -66,7 +92,7 @@ def draw_cutout(map_id, field, position, size_arcmin):
         if not (np.isfinite(middle) and -half < middle < n + half):
             raise ValueError(f"{map_id} does not cover RA {position[0]:g}, Dec {position[1]:g}")
         window.append(slice(max(int(middle - half), 0), min(int(middle + half) + 2, n)))
-    return _draw(maps.read_sky_map(path, tuple(window)), field, marks=[centre])
+    return maps.read_sky_map(path, tuple(window)), centre
 
 
 def find_position(text):
