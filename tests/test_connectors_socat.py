@@ -1,8 +1,16 @@
 """Sources from socat: both generations of its client, boxes across RA 0, moving objects, and what it refuses."""
 
+import contextlib
 import importlib.metadata
+import io
+import os
 import pickle
+import socket
 import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
 import uuid
 from pathlib import Path
 
@@ -16,8 +24,9 @@ from astropy.time import Time
 from clients import process
 
 from sotrplib import bodies, geometry, sources
-from sotrplib.connectors import ServiceError, footprints, socat
+from sotrplib.connectors import ServiceError, footprints, socat, socat_http
 
+OF_00 = importlib.metadata.version("socat").startswith("0.0.")
 NIGHT = 1_760_100_000
 STEP_S = 3600
 ACROSS = {"ra_min_deg": 358.0, "ra_max_deg": 2.0, "dec_min_deg": -31.0, "dec_max_deg": -29.0}
@@ -58,8 +67,6 @@ def fill(client):
 
 def make_databases(folder):
     """A SQLite database and a pickle, made with socat's own client."""
-    import os
-
     import sqlalchemy
     from socat.client import mock
     from socat.client.settings import SOCatClientSettings
@@ -163,6 +170,66 @@ def rename_ids(path, other):
     other.write_bytes(pickle.dumps(client))
 
 
+@pytest.fixture(scope="module")
+def server(folder):
+    """Address of socat's own web server, on the database."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", "socat.api.app:app", "--port", str(port), "--log-level", "warning"]
+    environment = os.environ | {"socat_model_database_name": str(folder / "socat.db")}
+    with open(folder / "server.log", "wb") as log:
+        running = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        for _ in range(300):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/docs", timeout=1):
+                break
+            assert running.poll() is None, (folder / "server.log").read_text()
+            time.sleep(0.1)
+        yield f"127.0.0.1:{port}"
+    finally:
+        running.terminate()
+        running.wait(20)
+
+
+def at(hostname):
+    return {"socat_client_client_type": "http", "socat_client_hostname": hostname}
+
+
+@pytest.mark.skipif(not OF_00, reason="the server of socat 0.0, as on PyPI")
+def test_fixed_sources_of_the_server(ask, folder, server):
+    """socat's web server gives the fixed sources that its database holds, on both sides of RA 0, and none that move."""
+    fixed, moving = ask(read, [ACROSS], **at(server))
+    expected, _ = ask(read, [ACROSS], str(folder / "socat.db"))
+    pd.testing.assert_frame_equal(fixed, expected)
+    assert list(fixed["name"]) == WITHIN and moving.empty
+    assert len(ask(read, [footprints.WHOLE_SKY], **at(f"http://{server}/"))[0]) == len(PLACES)
+
+
+@pytest.mark.skipif(not OF_00, reason="the server of socat 0.0, as on PyPI")
+def test_server_that_is_none_of_socat_is_named(ask, server):
+    """No server, one without the path, one that answers something else: each says who, what and the cure."""
+    with pytest.raises(
+        ServiceError, match=r"http://127\.0\.0\.1:9/api/v1/source/box: .*refused.*; correct socat_client_h"
+    ):
+        ask(read, [ACROSS], **at("127.0.0.1:9"))
+    with pytest.raises(
+        ServiceError, match=r"/elsewhere/api/v1/source/box: refused with 404 .*; correct socat_client_h"
+    ):
+        ask(read, [ACROSS], **at(f"{server}/elsewhere"))
+    with pytest.raises(ServiceError, match=r"found ftp://x, expected http://host:port"):
+        ask(read, [ACROSS], **at("ftp://x"))
+
+
+@pytest.mark.parametrize("answer", ['{"a": 1}', '[{"source_id": 1}]', '[{"position": {}, "flux": 3, "name": ""}]'])
+def test_answer_that_is_none_of_socat_is_named(monkeypatch, answer):
+    """What is no list of sources is not taken for one."""
+    client = socat_http.Client("127.0.0.1:9")
+    monkeypatch.setattr(socat_http, "urlopen", lambda *_, **__: io.BytesIO(answer.encode()))
+    with pytest.raises(ServiceError, match=r"http://127\.0\.0\.1:9: not an answer of socat"):
+        client.get_box(lower_left=position(0, 0), upper_right=position(1, 1))
+
+
 def test_moving_objects_far_from_the_night_are_left_out(ask, folder):
     """A night a month later has no moving objects: their rows do not reach it."""
     _, moving = ask(read_later, str(folder / "socat.db"))
@@ -226,9 +293,13 @@ def _no_pickle(folder):
     return {"socat_client_client_type": "pickle"}, r"socat_client_pickle_path: found nothing, expected a file"
 
 
-def _http(folder):
-    message = r"is http, which socat [\d.]+ does not have .*; read the database behind that server"
-    return {"socat_client_client_type": "http"}, message
+def _no_host(folder):
+    return {"socat_client_client_type": "http"}, r"socat_client_hostname: found nothing, expected the address"
+
+
+def _tokens(folder):
+    given = {"socat_client_client_type": "http", "socat_client_hostname": "http://127.0.0.1:9"}
+    return given | {"socat_client_identity_server": "http://who"}, r"identity_server is http://who: .* unset it"
 
 
 def _no_kind(folder):
@@ -237,13 +308,12 @@ def _no_kind(folder):
 
 def _other_generation(folder):
     """Tables with ids of the generation that is not installed."""
-    numbered = importlib.metadata.version("socat").startswith("0.0")
     columns = {name: dict.fromkeys(found, "TEXT") for name, found in socat._TABLES.items()}
-    columns["fixed_sources"]["source_id"] = "CHAR(32)" if numbered else "INTEGER"
+    columns["fixed_sources"]["source_id"] = "CHAR(32)" if OF_00 else "INTEGER"
     with sqlite3.connect(folder / "other.db") as connection:
         for name, types in columns.items():
             connection.execute(f"CREATE TABLE {name} ({', '.join(map(' '.join, types.items()))})")
-    made = "0.1" if numbered else "0.0"
+    made = "0.1" if OF_00 else "0.0"
     return {"database": str(folder / "other.db")}, rf"other\.db: made by socat {made}, but [\d.]+ is installed; install"
 
 
@@ -262,7 +332,7 @@ def _other_pickle(folder):
 FILES = [_no_file, _empty_file, _older_schema, _no_database, _other_generation]
 
 
-@pytest.mark.parametrize("make", [*FILES, _no_pickle, _damaged_pickle, _other_pickle, _http, _no_kind])
+@pytest.mark.parametrize("make", [*FILES, _no_pickle, _damaged_pickle, _other_pickle, _no_host, _tokens, _no_kind])
 def test_unusable_database_is_refused_and_left_alone(ask, tmp_path, make):
     """A wrong path, older tables or others, no database, no pickle or no client: each says what, and the cure."""
     given, message = make(tmp_path)

@@ -61,7 +61,10 @@ def map_command(map_id, box, field, output):
 @FIELD
 @IMAGE_OUTPUT
 def cutout(map_id, place, size_arcmin, field, output):
-    """A filtered map around PLACE, which is RA,DEC in degrees (after -- if negative) or a source."""
+    """A filtered map around PLACE, which is RA,DEC in degrees (after -- if negative) or a source.
+
+    A FITS image has the coordinates of the map as it came: its pointing offset, which is in the table `maps`, stays.
+    """
     if _is_fits(output):
         _write(lambda figures: figures.write_cutout(output, map_id, field, place, size_arcmin), output)
     else:

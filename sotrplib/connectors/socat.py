@@ -1,7 +1,8 @@
 """socat, the Simons Observatory's catalogue of sources: what it knows in some boxes of the sky, as plain tables.
 
 The client is the one that socat's own environment variables choose (``socat_client_client_type`` db or pickle,
-``socat_model_database_name``, ``socat_client_pickle_path``). Two generations of it are in use, with other names and
+``socat_model_database_name``, ``socat_client_pickle_path``), or our own of its web server (http,
+``socat_client_hostname``). Two generations of it are in use, with other names and
 types: 0.0 (PyPI), whose boxes do not cross RA 0 and which cannot be asked for moving objects in a box, and 0.1, told
 apart by its method ``get_box_fixed``. Boxes are split at RA 0 for both.
 """
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from sotrplib import bodies, geometry
-from sotrplib.connectors import ServiceError, databases
+from sotrplib.connectors import ServiceError, databases, socat_http
 
 FIXED_COLUMNS = ["socat_id", "name", "ra_deg", "dec_deg", "flux_mjy"]
 MOVING_COLUMNS = ["socat_id", "name", "time_unix_s", "ra_deg", "dec_deg"]
@@ -50,14 +51,24 @@ def open_client(database=""):
         _check_database()
     elif settings.client_type == "pickle":
         return _unpickle(settings)
-    try:
-        with databases.explained("socat"):
-            return settings.client
-    except NotImplementedError as error:
+    elif settings.client_type == "http":
+        return _open_server(settings)
+    with databases.explained("socat"):
+        return settings.client
+
+
+def _open_server(settings):
+    if not settings.hostname:
         raise ServiceError(
-            f"socat_client_client_type is {settings.client_type}, which socat {_version()} does not have ({error}); "
-            "read the database behind that server (db), or a pickle"
-        ) from error
+            "socat_client_hostname: found nothing, expected the address of socat's server, http://host:port"
+        )
+    if settings.identity_server:
+        raise ServiceError(
+            f"socat_client_identity_server is {settings.identity_server}: nothing but a server that asks for no token "
+            "can be read; unset it, or read the database behind that server (socat_client_client_type=db)"
+        )
+    _log.warning("socat: %s cannot be asked for moving objects; give ephemerides.tables for them", settings.hostname)
+    return socat_http.Client(settings.hostname)
 
 
 def read(client, boxes, times):
@@ -83,7 +94,10 @@ def read(client, boxes, times):
         fixed = _read_fixed(client, split_boxes(boxes))
         wider = split_boxes([geometry.widen_box(box, _MOVING_MARGIN_ARCMIN) for box in boxes])
         span = times[0] - _TIME_MARGIN_S, times[1] + _TIME_MARGIN_S
-        moving = (_moving_by_query if hasattr(client, "get_box_fixed") else _moving_by_table)(client, wider, span)
+        moving = []
+        if not isinstance(client, socat_http.Client):
+            ask = _moving_by_query if hasattr(client, "get_box_fixed") else _moving_by_table
+            moving = ask(client, wider, span)
     fixed = pd.DataFrame(fixed, columns=FIXED_COLUMNS).drop_duplicates("socat_id")
     moving = pd.DataFrame(moving, columns=MOVING_COLUMNS).drop_duplicates(["socat_id", "time_unix_s"])
     return (
