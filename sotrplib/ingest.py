@@ -13,7 +13,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
-from sotrplib import geometry, images, store, units
+from sotrplib import boxes, geometry, images, store, units
 from sotrplib.maps import InputMap, MapError, MapInfo, box_window
 from sotrplib.template import Template
 
@@ -106,9 +106,9 @@ def read_wcs(path):
 
 
 def read_outline(path):
-    """Box on the sky around a FITS map (:func:`geometry.outline_box`), from its header."""
+    """Box on the sky around a FITS map (:func:`boxes.outline`), from its header."""
     wcs = read_wcs(path)
-    return geometry.outline_box(wcs.array_shape, wcs)
+    return boxes.outline(wcs.array_shape, wcs)
 
 
 def read_time_map(path, wcs, map_path):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sotrplib import geometry, store
+from sotrplib import boxes, geometry, store
 from sotrplib import template as templates
 from sotrplib.template import Template
 
@@ -206,6 +206,6 @@ def box_window(path, wcs, box, margin_arcmin):
     if box is None:
         return tuple(slice(0, n) for n in wcs.array_shape)
     try:
-        return geometry.box_slices(wcs.array_shape, wcs, box, margin_arcmin)
+        return boxes.find_slices(wcs.array_shape, wcs, box, margin_arcmin)
     except ValueError as error:
         raise MapError(f"{path}: {error}") from error

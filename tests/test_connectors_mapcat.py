@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from clients import process
 
-from sotrplib import catalogs, geometry, ingest, mapindex, pointing, skies, snapshots, store, tables
+from sotrplib import boxes, catalogs, geometry, ingest, mapindex, pointing, skies, snapshots, store, tables
 from sotrplib.connectors import ServiceError, databases, mapcat, pointing_models
 
 NIGHT = 1_760_100_000
@@ -456,8 +456,8 @@ def test_times_of_both_generations():
 def test_outline_of_a_map_is_read_from_its_header(folder):
     """A map of half a degree around RA 0.6, Dec -30 lies in the box and not in the far one."""
     path = next(folder.glob("*/depth1_*_map.fits"))
-    assert mapcat.footprints.overlap(ingest.read_outline(path), BOX)
-    assert not mapcat.footprints.overlap(ingest.read_outline(path), FAR)
+    assert boxes.overlap(ingest.read_outline(path), BOX)
+    assert not boxes.overlap(ingest.read_outline(path), FAR)
 
 
 def test_environment_is_replaced_whatever_its_case(monkeypatch):

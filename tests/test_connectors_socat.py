@@ -23,7 +23,7 @@ from astropy.coordinates import ICRS
 from astropy.time import Time
 from clients import process
 
-from sotrplib import bodies, geometry, sources
+from sotrplib import bodies, sources
 from sotrplib.connectors import ServiceError, footprints, socat, socat_http
 
 OF_00 = importlib.metadata.version("socat").startswith("0.0.")
@@ -348,19 +348,6 @@ def test_database_key_wins_over_any_spelling_of_the_variable(ask, folder, tmp_pa
     elsewhere = {"SOCAT_MODEL_DATABASE_NAME": str(tmp_path / "absent.db"), "SOCAT_CLIENT_CLIENT_TYPE": "http"}
     fixed, _ = ask(read, [ACROSS], str(folder / "socat.db"), **elsewhere)
     assert len(fixed) == len(WITHIN)
-
-
-def test_box_of_a_map_holds_exactly_its_pixels():
-    """The box around a map across RA 0 ends at the rims of its outer pixels, and a margin is one of true angles."""
-    shape, wcs = geometry.make_car(0.6, -30.0, 5.0, 3.0, 0.5)
-    box = geometry.outline_box(shape, wcs)
-    assert box["ra_min_deg"] > box["ra_max_deg"]
-    width = (box["ra_max_deg"] - box["ra_min_deg"]) % 360
-    assert width == pytest.approx(shape[1] / 120, abs=1e-9)
-    assert box["dec_max_deg"] - box["dec_min_deg"] == pytest.approx(shape[0] / 120, abs=1e-9)
-    wider = geometry.widen_box(box, 60.0)
-    sides = (wider["ra_max_deg"] - wider["ra_min_deg"]) % 360 - width
-    assert sides == pytest.approx(2 / np.cos(np.radians(box["dec_min_deg"] - 1)), abs=1e-9)
 
 
 def test_map_without_a_readable_header_asks_for_the_whole_sky(tmp_path):

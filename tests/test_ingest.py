@@ -7,7 +7,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from sotrplib import beams, geometry, ingest, mapindex, maps, store, units
+from sotrplib import beams, boxes, geometry, ingest, mapindex, maps, store, units
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 BAND = beams.BandInfo(90.0, 2.2, solid_angle_sr=1e-7)
@@ -250,7 +250,7 @@ def test_box_cuts_identical_pixels(files, sky):
     row = files(time_path=(time, "s"))
     whole = ingest.read_map(row, BAND)
     part = ingest.read_map(row, BAND, box=box_of(0.5), margin_arcmin=6.0)
-    window = geometry.box_slices(SHAPE, whole.wcs, box_of(0.5), 6.0)
+    window = boxes.find_slices(SHAPE, whole.wcs, box_of(0.5), 6.0)
     assert part.signal.size < whole.signal.size / 2 and part.signal.shape == part.wcs.array_shape
     for name in ("signal", "weight", "time"):
         np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[window])
@@ -457,6 +457,6 @@ def test_depth1_maps_cut_by_a_box():
     row = mapindex.discover_depth1(DATA / "nights", "solat")[0]
     box = {"ra_min_deg": 6.0, "ra_max_deg": 7.0, "dec_min_deg": -11.0, "dec_max_deg": -10.0}
     whole, part = ingest.read_map(row, BAND), ingest.read_map(row, BAND, box=box)
-    window = geometry.box_slices(whole.signal.shape, whole.wcs, box, 60)
+    window = boxes.find_slices(whole.signal.shape, whole.wcs, box, 60)
     for name in ("signal", "weight", "time"):
         np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[window])

@@ -14,6 +14,7 @@ FLOORS = [
     [
         "units",
         "geometry",
+        "boxes",
         "tables",
         "store",
         "mapindex",

@@ -13,7 +13,7 @@ import postgres
 import pytest
 from astropy.io import fits
 
-from sotrplib import geometry, mapindex, maps, store
+from sotrplib import boxes, mapindex, maps, store
 
 pytestmark = pytest.mark.slow
 
@@ -424,7 +424,7 @@ def test_a_box_cut_after_the_filter_changes_nothing_inside(run):
     done = snakemake(run, path, "--forcerun", "preprocess_map")
     assert done.returncode == 0, done.stdout
     part = maps.read_sky_map(run / f"results/preprocessed/{FIRST}.h5")
-    rows, columns = geometry.box_slices(pixels.rho.shape, pixels.wcs, box, 8)
+    rows, columns = boxes.find_slices(pixels.rho.shape, pixels.wcs, box, 8)
     np.testing.assert_array_equal(part.rho, pixels.rho[rows, columns])
     cut = store.read_table(run / path, "forced").set_index("source_id")
     assert 0 < len(cut) < len(whole)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sotrplib import geometry, lightcurves, mapexports, maps, plots, pointing, store, variability
+from sotrplib import boxes, geometry, lightcurves, mapexports, maps, plots, pointing, store, variability
 
 RESULTS = Path("results")
 FIELDS = {
@@ -69,7 +69,7 @@ def read_map(map_id, box=None):
     window = None
     if box:
         wcs = geometry.text_to_wcs(store.read_attrs(path)["wcs"])
-        window = geometry.box_slices(wcs.array_shape, wcs, box)
+        window = boxes.find_slices(wcs.array_shape, wcs, box)
     return maps.read_sky_map(path, window)
 
 

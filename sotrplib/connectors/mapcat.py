@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sotrplib import mapindex, snapshots, store
+from sotrplib import boxes, mapindex, snapshots, store
 from sotrplib.connectors import ServiceError, databases, footprints
 from sotrplib.connectors import pointing_models as models
 
@@ -295,8 +295,8 @@ def _touches(row, tiles, box):
     """Whether a map has sky in the box: by its tiles, else by its header; one that cannot be read is kept."""
     if not box:
         return True
-    boxes = [_tile_box(*tile) for tile in tiles] if tiles else footprints.of_maps([row["map_path"]])
-    return any(footprints.overlap(part, box) for part in boxes)
+    parts = [_tile_box(*tile) for tile in tiles] if tiles else footprints.of_maps([row["map_path"]])
+    return any(boxes.overlap(part, box) for part in parts)
 
 
 def _tile_box(x, y):

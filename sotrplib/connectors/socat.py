@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sotrplib import bodies, geometry
+from sotrplib import bodies
+from sotrplib.boxes import widen
 from sotrplib.connectors import ServiceError, databases, socat_http
 
 FIXED_COLUMNS = ["socat_id", "name", "ra_deg", "dec_deg", "flux_mjy"]
@@ -92,7 +93,7 @@ def read(client, boxes, times):
     """
     with databases.explained("socat"), databases.understood("socat"):
         fixed = _read_fixed(client, split_boxes(boxes))
-        wider = split_boxes([geometry.widen_box(box, _MOVING_MARGIN_ARCMIN) for box in boxes])
+        wider = split_boxes([widen(box, _MOVING_MARGIN_ARCMIN) for box in boxes])
         span = times[0] - _TIME_MARGIN_S, times[1] + _TIME_MARGIN_S
         moving = []
         if not isinstance(client, socat_http.Client):
