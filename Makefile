@@ -51,7 +51,7 @@ bench: env ## measure accuracy and speed against the checked-in expectations
 bench-dag: env ## time and memory of a dry run of 100 to 10,000 maps beside the engine's own floor
 	$(RUN) tests/benchmarks/dag.py
 
-bench-day: env ## what a day of survey maps costs, beside the floors (DAY="--maps 24", "--empty 100", "--scaling")
+bench-day: env ## what a day of survey maps costs, beside the floors (DAY="--maps 24", "--empty 100", "--scaling", "--starts")
 	$(RUN) tests/benchmarks/day.py $(DAY)
 
 test-slurm: env ## the workflow on a real Slurm on this host: real nights, and every fault (needs root; Debian)

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 import day  # noqa: E402
 import daysky  # noqa: E402
 import floors  # noqa: E402
+import starts  # noqa: E402
 
 HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
 FLOOR = {"read FITS": 0.1, "FFT forward and inverse": 0.2, "write HDF5": 0.3, "read HDF5": 0.4, "empty job": 0.5}
@@ -127,3 +128,16 @@ def test_scaling_tells_costs_by_area_and_number(monkeypatch):
     assert "| 0.25 | 7.2 | 3.00 | 0.50 | 4.50 |" in text and "| 1 | 29.0 | 9.00 | 2.00 | 12.00 |" in text
     assert "(+0.276, 0.276 a unit)" in text
     assert "| 10 | 10.1 | 2.0 | 5.0 | 17.1 |" in text
+
+
+def test_starts_of_scripts_are_beside_those_of_the_engine(monkeypatch):
+    """A script's start costs its imports and those of the engine; a script that does not start is an error."""
+    monkeypatch.setattr(starts, "cpu_seconds", lambda statements: {1: 0.2, 2: 0.5}.get(len(statements), 0.75))
+    script = Path(__file__).parents[1] / "scripts" / "report.py"
+    assert starts.imports(script) == ["from pathlib import Path", "from sotrplib import logs, report, store"]
+    text = starts.describe([script])
+    assert "| engine alone | 0.20 | |" in text and "| report | 0.75 | 0.25 |" in text
+    monkeypatch.undo()
+    assert starts.cpu_seconds(["pass"], repeat=1) < starts.cpu_seconds([starts.TABLES], repeat=1)
+    with pytest.raises(RuntimeError, match="import nothing_of_this_name failed with exit status 1"):
+        starts.cpu_seconds(["import nothing_of_this_name"], repeat=1)

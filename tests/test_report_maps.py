@@ -104,3 +104,12 @@ def test_block_shows_its_farthest_pixel():
     expected[2, 3], expected[0, 0], expected[1, 1] = 2.0, -3.0, 5.0
     np.testing.assert_array_equal(image, expected[::-1])
     assert np.argwhere(masked[::-1]).tolist() == [[1, 1]]
+
+
+def test_every_pixel_is_in_its_bin(rng):
+    """Bins of the histogram hold what numpy's do, their lower edges and what lies beyond the ends included."""
+    edges = np.arange(-8.0, 8.01, 0.25)
+    values = np.concatenate([rng.normal(0, 3, 200_000), edges, [-50.0, 50.0]]).astype("f4")
+    expected = np.histogram(np.clip(values, -8, np.nextafter(np.float32(8), np.float32(0))), edges)[0]
+    np.testing.assert_array_equal(mapviews.count_in_bins(np.append(values, np.float32(np.nan))), expected)
+    assert mapviews.count_in_bins(np.empty(0, "f4")).sum() == 0

@@ -15,6 +15,7 @@ from sotrplib.report import checks, stamps, words
 _IMAGE_PIXELS = 600  # longest side of the image of a map
 _THUMBNAIL_PIXELS = 150
 _EDGES = np.arange(-8.0, 8.01, 0.25)
+_BLOCK = 1 << 16  # values counted at a time, few enough to stay in the cache
 FLAT_RANGE = 0.2  # the flat field is drawn from 1 - this to 1 + this
 
 
@@ -202,13 +203,22 @@ def _checks(look, beam, numbers, map_path):
 
 
 def _histogram(look, numbers):
-    values = look.snr[look.good], look.residual[look.good]
-    ends = _EDGES[0], np.nextafter(_EDGES[-1], 0)
-    counts = [np.histogram(np.clip(v, *ends), _EDGES)[0] for v in values]
+    counts = [count_in_bins(values[look.good]) for values in (look.snr, look.residual)]
     expected = words.format_number(numbers["n_negative_expected"], 2)
     caption = f"{numbers['n_negative']} peaks below −{checks.SEARCH_SNR:g}σ, of Gaussian noise {expected}"
     draw = partial(plots.snr_histogram, _EDGES, *counts)
     return "histogram", "Histogram of the SNR and the unit Gaussian", draw, caption
+
+
+def count_in_bins(values):
+    """Number of finite values (n,) in each of the bins of the histogram, whose end bins hold all that lies beyond."""
+    n_bins, step = len(_EDGES) - 1, np.float32(_EDGES[1] - _EDGES[0])
+    counts = np.zeros(n_bins, int)
+    for start in range(0, len(values), _BLOCK):
+        bins = np.floor((values[start : start + _BLOCK] - np.float32(_EDGES[0])) / step)
+        bins = np.clip(bins[np.isfinite(bins)], 0, n_bins - 1)
+        counts += np.bincount(bins.astype("u1"), minlength=n_bins)
+    return counts
 
 
 def _figures(made, map_id):

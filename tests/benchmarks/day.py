@@ -3,6 +3,7 @@
     python tests/benchmarks/day.py [--maps 4] [--area 1] [--stages together] [--against FILE]
     python tests/benchmarks/day.py --empty 100          the engine and its imports alone: tiny maps of empty sky
     python tests/benchmarks/day.py --scaling            areas of 1/16, 1/4 and 1, and 1, 10 and 100 tiny maps
+    python tests/benchmarks/day.py --starts             what each script costs before it does anything
 
 Maps are simulated once, under results/day, and not timed. Each run starts from an empty folder; its costs are kept as
 results/day/{maps}x{area}_{stages}.json, to compare another with. On a busy machine compare CPU time.
@@ -16,6 +17,7 @@ from pathlib import Path
 import dayruns
 import floors
 import numpy as np
+import starts
 
 from sotrplib import stages
 from sotrplib.report import resources
@@ -35,6 +37,9 @@ _HEADER = (
 def main(arguments=None):
     """Measure what is asked for, print its tables, keep its costs."""
     options = _parse(arguments)
+    if options.starts:
+        _print(starts.describe(sorted((dayruns.scenes.ROOT / "scripts").glob("*.py"))))
+        return
     if options.scaling:
         _print(scaling(options.cores, options.stages))
         return
@@ -57,6 +62,7 @@ def _parse(arguments):
     parser.add_argument("--area", type=float, default=1.0, help="of a map, in units of 850 square degrees")
     parser.add_argument("--empty", type=int, metavar="N", help="N tiny maps of empty sky instead")
     parser.add_argument("--scaling", action="store_true", help="how costs grow with area and number of maps")
+    parser.add_argument("--starts", action="store_true", help="CPU time that scripts take to start")
     parser.add_argument("--stages", choices=("apart", "together"), default="apart", help="as maps.stages")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--against", metavar="FILE", help="costs of an earlier run, as kept by this command")
