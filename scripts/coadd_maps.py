@@ -1,11 +1,11 @@
 """Sum the maps of a group into a map of the same kind."""
 
-from sotrplib import coadd, logs, maps, preprocessing
+from sotrplib import coadd, coadd_members, logs, maps, preprocessing
 
 
 def add_up(job):
     stages = (job.input.maps, job.input.pointing, job.input.forced, job.input.sifted)
-    files = [coadd.MemberFiles(*paths) for paths in zip(*stages, strict=True)]
+    files = [coadd_members.MemberFiles(*paths) for paths in zip(*stages, strict=True)]
     return coadd.coadd_maps(files, job.wildcards.map_id, job.params.options, job.params.spectral_index)
 
 

@@ -18,140 +18,32 @@ above 5 sigma, makes its errors true.
 
 import dataclasses
 import logging
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from sotrplib import (
+    coadd_members,
     convergence,
     flatfield,
     geometry,
     maps,
-    masks,
-    photometry,
     pointing,
     resampling,
-    revisits,
-    store,
     subtraction,
-    tables,
     workers,
 )
 from sotrplib import template as templates
-from sotrplib.resampling import Grid
 from sotrplib.tables import MASK_BITS
 
 log = logging.getLogger(__name__)
 
-UNUSED = MASK_BITS["EDGE"] | MASK_BITS["PLANET"]
 _BAND_ROWS = 300
 _BLOCK_ROWS = 64  # rows added at a time, few enough to stay in the cache
 _LARGEST_HALF = 64
 _QUIET_SNR = 5.0  # what stands above this in a sum is not noise
 _RADEC = ["ra_deg", "dec_deg"]
-_CATALOG = ["catalog_flux_mjy", "catalog_flux_err_mjy"]
-_FLUXES = ["flux_mjy", *_CATALOG]
-
-
-_NOTHING = {"n_pixels": 0, "weight": 0.0}
-
-
-class MemberFiles(NamedTuple):
-    """Files of one map to be summed; ``sifted`` is needed where moving objects are to be left out, else empty."""
-
-    preprocessed: str
-    pointing: str
-    forced: str
-    sifted: str = ""
-
-
-class Header(NamedTuple):
-    """What is known of a map before its pixels are read."""
-
-    files: MemberFiles
-    map_id: str
-    reason: str
-    grid: Grid | None = None
-    info: maps.MapInfo | None = None
-    half_arcmin: float = 0.0
-    fwhm_arcmin: float = np.nan
-    site: tuple = ()
-
-
-class Member(NamedTuple):
-    """A map without its known sources, where it may be used, its pointing, and those sources.
-
-    ``known`` has source_id, ra_deg, dec_deg (true positions, as fitted), flux_mjy, and flux and error of the catalogue.
-    """
-
-    sky_map: maps.SkyMap
-    usable: np.ndarray
-    move: object
-    pointing: pointing.PointingModel
-    known: pd.DataFrame
-
-
-def read_header(files):
-    """:class:`Header` of a map; one that failed in any stage has its reason and nothing else."""
-    attrs = store.read_attrs(files.preprocessed)
-    reasons = [attrs.get("reason", ""), *(store.read_attrs(path).get("reason", "") for path in files[1:] if path)]
-    reason = next((text for text in reasons if text), "")
-    if reason:
-        return Header(files, attrs["map_id"], reason)
-    wcs = geometry.text_to_wcs(attrs["wcs"])
-    half = store.list_contents(files.preprocessed)["template/values"][-1] // 2
-    step = store.read_array(files.preprocessed, "template/step_arcmin")
-    return Header(
-        files,
-        attrs["map_id"],
-        "",
-        Grid(wcs.array_shape, wcs),
-        maps.MapInfo(**attrs["info"]),
-        float(half * step[:, 0].max()),
-        attrs["fwhm_arcmin"],
-        tuple(attrs["site"]),
-    )
-
-
-def read_member(header, options):
-    """Read one map and take its known sources out.
-
-    Parameters
-    ----------
-    header : Header
-    options : mapping
-        ``correct_pointing``, ``moving_mask_arcmin`` (0 to keep moving objects in).
-
-    Returns
-    -------
-    Member
-    """
-    files = header.files
-    sky_map, forced = maps.read_sky_map(files.preprocessed), store.read_table(files.forced, "forced")
-    model = pointing.from_dict(store.read_attrs(files.pointing)["pointing"])
-    usable = (sky_map.kappa > 0) & (sky_map.mask & UNUSED == 0)
-    if options["moving_mask_arcmin"]:
-        moving = store.read_table(files.sifted, "moving")
-        radius = np.maximum(moving["radius_arcmin"].to_numpy(), options["moving_mask_arcmin"])
-        usable &= ~masks.disc_mask(sky_map.rho.shape, sky_map.wcs, *moving[_RADEC].to_numpy().T, radius)
-    known = true_places(sky_map, forced, model)
-    unknown = revisits.without_known(sky_map, forced, model)
-    return Member(unknown, usable, mover(model) if options["correct_pointing"] else None, model, known)
-
-
-def mover(model):
-    """Function (ra_deg, dec_deg) of true positions to the offsets that a pointing model gives them."""
-    return lambda ra, dec: pointing.evaluate(model, ra, dec)[:2]
-
-
-def true_places(sky_map, forced, model):
-    """Known sources of a map: where they truly are, as far as the map tells, and their fluxes."""
-    y, x, flux = photometry.fitted_sources(sky_map, forced, model)
-    ra, dec = geometry.pix2sky(sky_map.wcs, y, x)
-    ra, dec = geometry.offset_position(ra, dec, *(-offset for offset in pointing.evaluate(model, ra, dec)[:2]))
-    known = forced[["source_id", *_CATALOG]].assign(ra_deg=ra, dec_deg=dec, flux_mjy=flux)
-    return known[np.isfinite(flux) & np.isfinite(ra)]
+_FLUXES = ["flux_mjy", *coadd_members.CATALOG]
 
 
 class Sum:
@@ -190,7 +82,7 @@ class Sum:
         factors = (header.info.freq_ghz / self.freq_ghz) ** np.array(self.spectral_indices)
         row = {"map_id": header.map_id, "freq_ghz": header.info.freq_ghz}
         if layer is None or not (layer.kappa > 0).any():
-            return self._note(row | _NOTHING | {"reason": "nothing in common with the grid, or masked"})
+            return self._note(row | coadd_members.NOTHING | {"reason": "nothing in common with the grid, or masked"})
         self._add_images(layer, factors, header.info.t_ref_unix_s - self.t_ref_unix_s)
         self._add_template(member, layer, factors)
         self._known.append(self._known_rows(layer, member.known, factors))
@@ -200,7 +92,7 @@ class Sum:
 
     def skip(self, header):
         """Note a map that failed."""
-        return self._note(left_out(header))
+        return self._note(coadd_members.left_out(header))
 
     def _note(self, row):
         if row["reason"]:
@@ -299,7 +191,7 @@ class Sum:
         if not (kappa > 0).any():
             reasons = "; ".join(f"{row['map_id']}: {row['reason']}" for row in self.members) or "no maps"
             raise maps.MapError(f"{labels['map_id']}: nothing to sum ({reasons})")
-        mask = np.where(kappa > 0, self.mask & ~np.uint8(UNUSED), MASK_BITS["UNOBSERVED"]).astype("u1")
+        mask = np.where(kappa > 0, self.mask & ~np.uint8(coadd_members.UNUSED), MASK_BITS["UNOBSERVED"]).astype("u1")
         template = self._template(k)
         rho, kappa, snr_std = true_errors(rho, kappa, mask, template, options)
         used = [row["map_id"] for row in self.members if row["n_pixels"]]
@@ -380,7 +272,7 @@ def add_all(total, headers, options):
         if header.reason:
             total.skip(header)
         else:
-            total.add(header, read_member(header, options))
+            total.add(header, coadd_members.read_member(header, options))
     return total
 
 
@@ -396,7 +288,7 @@ def coadd_maps(files, map_id, options, spectral_index=0.0):
 
     Parameters
     ----------
-    files : sequence of MemberFiles
+    files : sequence of coadd_members.MemberFiles
         Those that failed are left out, and noted.
     map_id : str
         Of the sum.
@@ -421,7 +313,7 @@ def coadd_maps(files, map_id, options, spectral_index=0.0):
     maps.MapError
         If nothing can be summed.
     """
-    headers = [read_header(member) for member in files]
+    headers = [coadd_members.read_header(member) for member in files]
     total = add_all(start_sum(headers, spectral_indices=(spectral_index,)), headers, options)
     labels = dict(zip(("instrument", "array", "band"), map_id.split("_"), strict=False))
     sky_map = put_back(total.sky_map({"map_id": map_id, **labels}, options), total.known())
@@ -431,17 +323,7 @@ def coadd_maps(files, map_id, options, spectral_index=0.0):
         "coadd/first_time": (total.first, since),
         "coadd/last_time": (total.last, since),
     }
-    return sky_map, arrays, members_table(total.members), shared_attrs(headers, total)
-
-
-def left_out(header):
-    """Row of the table ``coadd_members`` for a map that is not in the sum."""
-    return {"map_id": header.map_id, "freq_ghz": np.nan, "reason": header.reason} | _NOTHING
-
-
-def members_table(rows):
-    """Table ``coadd_members`` of rows."""
-    return tables.make("coadd_members", pd.DataFrame(rows))
+    return sky_map, arrays, coadd_members.tabulate(total.members), shared_attrs(headers, total)
 
 
 def shared_attrs(headers, total):

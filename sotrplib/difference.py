@@ -13,6 +13,7 @@ import numpy as np
 
 from sotrplib import (
     coadd,
+    coadd_members,
     detection,
     maps,
     photometry,
@@ -34,9 +35,9 @@ def search(header, references, sky, sections):
 
     Parameters
     ----------
-    header : coadd.Header
+    header : coadd_members.Header
         Of the map.
-    references : sequence of coadd.Header
+    references : sequence of coadd_members.Header
         Of the other epochs, or of one coadd whose files of pointing and forced photometry are not needed. Maps that
         failed are left out.
     sky : (pandas.DataFrame, dict)
@@ -59,7 +60,7 @@ def search(header, references, sky, sections):
     maps.MapError
         If the map is part of the coadd given, or has no sky in common with its reference.
     """
-    member = coadd.read_member(header, sections["coadd_maps"] | _OWN)
+    member = coadd_members.read_member(header, sections["coadd_maps"] | _OWN)
     total = reference(header, member, references, sky, sections)
     unknown = subtract(member.sky_map, total, sections["coadd_maps"])
     forced = store.read_table(header.files.forced, "forced")
@@ -80,7 +81,7 @@ def search(header, references, sky, sections):
     good = unknown.mask == 0
     attrs = {"flux_err_mjy": float(np.median(unknown.kappa[good]) ** -0.5), "snr_std": unknown.info.info["snr_std"]}
     sifted = tables.make("sifted", sifted.assign(reason=sifted["reason"].where(~flares, words)))
-    return sifted, coadd.members_table(total.members), attrs
+    return sifted, coadd_members.tabulate(total.members), attrs
 
 
 def reference(header, member, references, sky, sections):
@@ -94,7 +95,7 @@ def reference(header, member, references, sky, sections):
             cure = "give a coadd of other epochs"
             raise maps.MapError(f"{other.files.preprocessed}: holds {header.map_id} itself; {cure}")
         found = _read_coadd(other, sky, sections) if not other.files.forced else None
-        found = found or coadd.read_member(other, sections["coadd_maps"])
+        found = found or coadd_members.read_member(other, sections["coadd_maps"])
         total.add(other, found._replace(move=_between(member, found, sections["coadd_maps"]["correct_pointing"])))
     return total
 
@@ -141,13 +142,13 @@ def _between(member, other, correct_pointing):
 
 
 def _read_coadd(header, sky, sections):
-    """A coadd as a :class:`coadd.Member`: at true positions, its known sources measured in it."""
+    """A coadd as a :class:`coadd_members.Member`: at true positions, its known sources measured in it."""
     sky_map = maps.read_sky_map(header.files.preprocessed)
     catalog, model = sources.in_band(sky[0], header.info.freq_ghz, sky[1]), pointing.PointingModel("constant")
     forced = photometry.measure_known(sky_map, catalog, model, sections["forced_photometry"])
-    usable = (sky_map.kappa > 0) & (sky_map.mask & coadd.UNUSED == 0)
-    known = coadd.true_places(sky_map, forced, model)
-    return coadd.Member(revisits.without_known(sky_map, forced, model), usable, None, model, known)
+    usable = (sky_map.kappa > 0) & (sky_map.mask & coadd_members.UNUSED == 0)
+    known = coadd_members.true_places(sky_map, forced, model)
+    return coadd_members.Member(revisits.without_known(sky_map, forced, model), usable, None, model, known)
 
 
 def _against(forced, total):

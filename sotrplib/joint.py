@@ -17,7 +17,19 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from sotrplib import coadd, crossmatch, detection, ephemerides, photometry, positions, sifting, sources, store, tables
+from sotrplib import (
+    coadd,
+    coadd_members,
+    crossmatch,
+    detection,
+    ephemerides,
+    photometry,
+    positions,
+    sifting,
+    sources,
+    store,
+    tables,
+)
 
 _SAME_FWHM = 0.75  # detections of several sums, or of a sum and a map, this close are one
 _MOST = 0.5  # share of the SNR in a sum that a map gives to the noise in it
@@ -40,7 +52,7 @@ def search(headers, map_id, sky, sections):
 
     Parameters
     ----------
-    headers : sequence of coadd.Header
+    headers : sequence of coadd_members.Header
         Of its maps; those that failed are left out.
     map_id : str
         Of the observation.
@@ -62,18 +74,20 @@ def search(headers, map_id, sky, sections):
     """
     good = [header for header in headers if not header.reason]
     if len(good) < 2:
-        return tables.empty("sifted_jointly"), coadd.members_table([coadd.left_out(header) for header in headers])
+        return tables.empty("sifted_jointly"), coadd_members.tabulate(
+            [coadd_members.left_out(header) for header in headers]
+        )
     options = sections["coadd_maps"] | {"moving_mask_arcmin": 0.0}
     indices = tuple(sections["search_jointly"]["spectral_indices"])
     one_band = len({header.info.freq_ghz for header in good}) == 1
     total = coadd.start_sum(headers, spectral_indices=indices[:1] if one_band else indices)
     coadd.add_all(total, headers, options)
     if len([row for row in total.members if row["n_pixels"]]) < 2:
-        return tables.empty("sifted_jointly"), coadd.members_table(total.members)
+        return tables.empty("sifted_jointly"), coadd_members.tabulate(total.members)
     attrs = coadd.shared_attrs(headers, total)
     sifted = search_sums(total, map_id, attrs, sky, sections)
     noise = pd.concat([_read_noise(header) for header in good], ignore_index=True)
-    return keep_noise(sifted, noise, attrs["fwhm_arcmin"]), coadd.members_table(total.members)
+    return keep_noise(sifted, noise, attrs["fwhm_arcmin"]), coadd_members.tabulate(total.members)
 
 
 def search_sums(total, map_id, attrs, sky, sections):

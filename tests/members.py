@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from filtered_skies import filtered_noise, filtered_sources, make_sky_map, make_template
 
-from sotrplib import coadd, configuration, geometry, maps, photometry, pointing, store, tables
+from sotrplib import coadd_members, configuration, geometry, maps, photometry, pointing, store, tables
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = configuration.read_yaml(ROOT / "config/schemas/config.schema.yaml")
@@ -52,11 +52,11 @@ def cut(sky_map, rows, columns):
 
 
 def write_member(folder, sky_map, catalog=None, *, offset=(0.0, 0.0), moving=None, reason=""):
-    """Files (coadd.MemberFiles) of a map whose pointing model is ``offset`` and whose known sources are ``catalog``."""
+    """MemberFiles of a map whose pointing model is ``offset`` and whose known sources are ``catalog``."""
     map_id = sky_map.info.map_id
     paths = [folder / stage / f"{map_id}.h5" for stage in ("preprocessed", "pointing", "forced_photometry", "sifted")]
     files, attrs = (
-        coadd.MemberFiles(*paths),
+        coadd_members.MemberFiles(*paths),
         {"map_id": map_id, "status": "failed" if reason else "ok", "reason": reason},
     )
     model = pointing.PointingModel("constant", coefficients=np.array(offset)[:, None], n_used=5)

@@ -13,6 +13,7 @@ from members import NIGHT, cut, make_map, section, true_catalog, write_member
 from sotrplib import (
     beams,
     coadd,
+    coadd_members,
     detection,
     geometry,
     ingest,
@@ -254,7 +255,7 @@ def test_one_bad_map_costs_that_map(tmp_path, rng):
 
 def test_one_map_is_held_at_a_time(tmp_path, rng, monkeypatch):
     """When a map is read, the one before is no longer in memory."""
-    alive, read = weakref.WeakSet(), coadd.read_member
+    alive, read = weakref.WeakSet(), coadd_members.read_member
 
     def counted(header, options):
         assert not alive
@@ -262,7 +263,7 @@ def test_one_map_is_held_at_a_time(tmp_path, rng, monkeypatch):
         alive.add(member.sky_map)
         return member
 
-    monkeypatch.setattr(coadd, "read_member", counted)
+    monkeypatch.setattr(coadd_members, "read_member", counted)
     files = [write_member(tmp_path, make_map(rng, NONE, map_id=name)) for name in names(4)]
     assert coadd.coadd_maps(files, COADD, OPTIONS)[2]["n_pixels"].gt(0).all()
 
@@ -276,5 +277,5 @@ def test_file_is_that_of_a_map(tmp_path, rng):
     again = maps.read_sky_map(path)
     np.testing.assert_array_equal(again.rho, found.rho)
     assert (again.info.map_id, again.info.array, again.info.band) == (COADD, "coadd", "f090")
-    header = coadd.read_header(coadd.MemberFiles(path, *files[0][1:]))
+    header = coadd_members.read_header(coadd_members.MemberFiles(path, *files[0][1:]))
     assert header.site == (-22.96, -67.79, 5147.0) and header.grid.shape == found.rho.shape

@@ -7,7 +7,7 @@ import pytest
 from filtered_skies import filtered_noise
 from members import KNEE, NIGHT, make_map, section, true_catalog, write_member
 
-from sotrplib import coadd, difference, geometry, maps, tables
+from sotrplib import coadd, coadd_members, difference, geometry, maps, tables
 
 SECTIONS = {
     name: section(name)
@@ -36,7 +36,7 @@ def epochs(folder, rng, count, *, new_mjy=0.0, known_mjy=3000.0, flare=1.0, errs
         seen = make_map(rng, (ra, dec, fluxes), **values)
         shared = _moved(sky, np.array(offset)) * 5.0 / err**2
         seen = dataclasses.replace(seen, rho=(seen.rho + shared).astype("f4"))
-        headers.append(coadd.read_header(write_member(folder, seen, catalog, offset=offset)))
+        headers.append(coadd_members.read_header(write_member(folder, seen, catalog, offset=offset)))
     return headers
 
 
@@ -99,7 +99,7 @@ def test_a_coadd_serves_as_reference(tmp_path, rng):
     def coadded(name, files):
         sky_map, arrays, _, attrs = coadd.coadd_maps(files, f"solat_coadd{name}_f090_1", SECTIONS["coadd_maps"])
         maps.write_sky_map(tmp_path / f"{name}.h5", sky_map, attrs | {"status": "ok"}, more_arrays=arrays)
-        return coadd.read_header(coadd.MemberFiles(tmp_path / f"{name}.h5", "", ""))
+        return coadd_members.read_header(coadd_members.MemberFiles(tmp_path / f"{name}.h5", "", ""))
 
     given = search([headers[0], coadded("rest", [h.files for h in headers[1:]])])[0]
     others = search(headers)[0]
@@ -113,7 +113,7 @@ def test_a_coadd_serves_as_reference(tmp_path, rng):
 def test_sky_without_reference_is_unobserved(tmp_path, rng):
     """Where no other epoch was observed the difference has no data."""
     headers = epochs(tmp_path, rng, 2)
-    member = coadd.read_member(headers[0], SECTIONS["coadd_maps"] | {"moving_mask_arcmin": 0.0})
+    member = coadd_members.read_member(headers[0], SECTIONS["coadd_maps"] | {"moving_mask_arcmin": 0.0})
     total = difference.reference(headers[0], member, headers[1:], None, SECTIONS)
     total.kappa[:, :40], total.rho[:, :40] = 0, 0
     found = difference.subtract(member.sky_map, total, SECTIONS["coadd_maps"])

@@ -8,6 +8,7 @@ from members import NIGHT, make_map, section, true_catalog, write_member
 from sotrplib import (
     association,
     coadd,
+    coadd_members,
     confirmation,
     crossmatch,
     detection,
@@ -48,7 +49,7 @@ def observe(folder, rng, flux, *, tubes=TUBES, catalog=None, noise=1.0, shape=(2
         values |= {"late_s": 60.0 * k}
         sky = make_map(rng, (*places(), np.broadcast_to(flux(band), 49)), **values)
         own = None if catalog is None else catalog(band)
-        headers.append(coadd.read_header(write_member(folder, sky, own, offset=offset)))
+        headers.append(coadd_members.read_header(write_member(folder, sky, own, offset=offset)))
     return headers
 
 
@@ -142,7 +143,7 @@ def test_noise_gives_the_false_alarms_of_theory(tmp_path, rng):
 def test_failed_maps_cost_themselves(tmp_path, rng):
     """Of two maps one of which failed nothing is searched, and the table says why."""
     headers = observe(tmp_path, rng, lambda band: 100.0, tubes=TUBES[:2])
-    bad = coadd.Header(headers[1].files, headers[1].map_id, "map.fits: is truncated")
+    bad = coadd_members.Header(headers[1].files, headers[1].map_id, "map.fits: is truncated")
     found, members = search([headers[0], bad])
     assert found.empty and "map.fits: is truncated" in set(members["reason"])
 

@@ -73,6 +73,7 @@ FLOORS = [
         "sifting",
         "association",
         "revisits",
+        "coadd_members",
         "coadd",
         "joint",
         "difference",

@@ -12,7 +12,19 @@ from fluxes import mean, sd
 from rows import Row
 from searching import theory
 
-from sotrplib import coadd, crossmatch, difference, maps, pointing, revisits, selection, skies, stacking, store, tables
+from sotrplib import (
+    coadd_members,
+    crossmatch,
+    difference,
+    maps,
+    pointing,
+    revisits,
+    selection,
+    skies,
+    stacking,
+    store,
+    tables,
+)
 
 SIDES = {"full": (8.0, 12.0), "small": (3.0, 5.0)}
 COUNT = {"full": 12, "small": 6}
@@ -163,10 +175,12 @@ def _map_id(k):
 
 
 def _write(folder, k, sky_map, catalog):
-    """Files of one epoch, which points where it says, as a :class:`coadd.Header`."""
+    """Files of one epoch, which points where it says, as a :class:`coadd_members.Header`."""
     map_id, model = _map_id(k), pointing.PointingModel("constant", n_used=5)
     info = dataclasses.replace(sky_map.info, map_id=map_id)
-    files = coadd.MemberFiles(*(folder / f"{stage}_{k}.h5" for stage in ("map", "pointing", "forced", "sifted")))
+    files = coadd_members.MemberFiles(
+        *(folder / f"{stage}_{k}.h5" for stage in ("map", "pointing", "forced", "sifted"))
+    )
     attrs = {"map_id": map_id, "status": "ok", "reason": ""}
     own = {"fwhm_arcmin": scenes.FWHM_ARCMIN["f090"], "site": (0.0, 0.0, 0.0)}
     maps.write_sky_map(files.preprocessed, dataclasses.replace(sky_map, info=info), attrs | own)
@@ -175,4 +189,4 @@ def _write(folder, k, sky_map, catalog):
     store.write(files.forced, attrs=attrs, frames={"forced": ("forced", forced)})
     frames = {name: (name, tables.empty(name)) for name in ("sifted", "moving")}
     store.write(files.sifted, attrs=attrs, frames=frames)
-    return coadd.read_header(files)
+    return coadd_members.read_header(files)

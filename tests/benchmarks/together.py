@@ -10,7 +10,7 @@ import scenes
 from rows import Row
 from searching import theory
 
-from sotrplib import coadd, crossmatch, joint, pointing, resampling, selection, skies, tables
+from sotrplib import coadd, coadd_members, crossmatch, joint, pointing, resampling, selection, skies, tables
 
 SIDES = {"full": (10.0, 20.0), "small": (3.0, 5.0)}
 SNRS = {"full": (2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0), "small": (2.5, 3.5, 5.0)}
@@ -109,13 +109,15 @@ def _sum(sky_maps, spectral_indices):
         info = dataclasses.replace(sky_map.info, map_id=f"solat_{array}_{band}_0", array=array)
         half = sky_map.template.values.shape[1] // 2 * float(sky_map.template.step_arcmin[0, 0])
         grid = resampling.Grid(sky_map.rho.shape, sky_map.wcs)
-        headers.append(coadd.Header(None, info.map_id, "", grid, info, half, scenes.FWHM_ARCMIN[band]))
+        headers.append(coadd_members.Header(None, info.map_id, "", grid, info, half, scenes.FWHM_ARCMIN[band]))
     total = coadd.start_sum(headers, spectral_indices=spectral_indices)
     columns = ["source_id", "ra_deg", "dec_deg", "flux_mjy", "catalog_flux_mjy", "catalog_flux_err_mjy"]
     model = pointing.PointingModel("constant")
     for header, sky_map in zip(headers, sky_maps, strict=True):
         usable = (sky_map.kappa > 0) & (sky_map.mask == 0)
-        total.add(header, coadd.Member(sky_map, usable, None, model, pd.DataFrame(columns=columns, dtype=float)))
+        total.add(
+            header, coadd_members.Member(sky_map, usable, None, model, pd.DataFrame(columns=columns, dtype=float))
+        )
     return total
 
 
