@@ -31,7 +31,7 @@ include: "rules/recovery.smk"
 include: "rules/maps.smk"
 
 
-if config["maps"]["stages"] == "together":
+if not APART:
 
     include: "rules/together.smk"
 
@@ -62,4 +62,4 @@ rule recovery:
 
 rule export_maps:
     input:
-        MAP_EXPORTS,
+        lambda wildcards: MAP_EXPORTS,

@@ -32,10 +32,7 @@ rule confirm_candidates:
 
 rule merge_catalogs:
     input:
-        maps=every("preprocessed"),
-        pointing=every("pointing"),
         forced=every("forced_photometry"),
-        detections=every("detections"),
         sifted=every("sifted"),
         sealed=ancient(SEALED_FILES),
         candidates="results/catalogs/candidates.h5",

@@ -71,6 +71,10 @@ def still_open(ids):
 
 
 MAPS = still_open(LISTED)
+# Maps whose stages are jobs of their own; a pattern, and not ruleorder, which plans the jobs of both and drops one.
+APART = config["maps"]["stages"] == "apart"
+APART_ID = mapindex.MAP_ID if APART else mapgroups.COADD_ID
+APART_SINGLE_ID = mapgroups.SINGLE_ID if APART else "(?!)"  # none
 INSTRUMENTS = locate(config["instruments"])
 COADDS = mapgroups.coadds(LISTED.values(), config["coadd_maps"])
 OBSERVATIONS = mapgroups.observations(LISTED.values(), config["search_jointly"]["gap_s"])
@@ -216,9 +220,14 @@ def scripts_of_stages():
     return [provenance.file_digest(Path(workflow.basedir, "scripts", f"{stage}.py")) for stage in STAGES]
 
 
-def every(stage):
+def files_of_all(stage):
     """Files of one stage for all maps."""
     return [f"results/{stage}/{map_id}.h5" for map_id in MAPS]
+
+
+def every(stage):
+    """Function that gives the files of one stage for all maps: rules that do not run never list them."""
+    return lambda wildcards: files_of_all(stage)
 
 
 def members(stage):
@@ -338,8 +347,8 @@ if config["coadd_maps"]["add_candidates"]:
     SEARCHES += COADDED
 # How well maps are measured is shown where it was asked for before, unless the configuration wants it of all or of none.
 RECOVERY = {
-    "all": every("recovery"),
-    "made": [path for path in every("recovery") if Path(path).exists()],
+    "all": files_of_all("recovery"),
+    "made": [path for path in files_of_all("recovery") if Path(path).exists()],
     "none": [],
 }[config["report"]["recovery"]]
 CATALOGS = [

@@ -12,6 +12,8 @@ rule find_sources:
         "results/logs/find_sources/{map_id}.log",
     benchmark:
         "results/benchmarks/find_sources/{map_id}.tsv"
+    wildcard_constraints:
+        map_id=APART_ID,
     conda:
         "../envs/sotrp.yaml"
     resources:
@@ -38,6 +40,8 @@ rule sift_candidates:
         "results/logs/sift_candidates/{map_id}.log",
     benchmark:
         "results/benchmarks/sift_candidates/{map_id}.tsv"
+    wildcard_constraints:
+        map_id=APART_ID,
     conda:
         "../envs/sotrp.yaml"
     resources:

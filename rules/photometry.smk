@@ -11,6 +11,8 @@ rule fit_pointing:
         "results/logs/fit_pointing/{map_id}.log",
     benchmark:
         "results/benchmarks/fit_pointing/{map_id}.tsv"
+    wildcard_constraints:
+        map_id=APART_ID,
     conda:
         "../envs/sotrp.yaml"
     resources:
@@ -33,6 +35,8 @@ rule forced_photometry:
         "results/logs/forced_photometry/{map_id}.log",
     benchmark:
         "results/benchmarks/forced_photometry/{map_id}.tsv"
+    wildcard_constraints:
+        map_id=APART_ID,
     conda:
         "../envs/sotrp.yaml"
     resources:

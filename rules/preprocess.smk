@@ -36,7 +36,7 @@ rule preprocess_map:
     benchmark:
         "results/benchmarks/preprocess_map/{map_id}.tsv"
     wildcard_constraints:
-        map_id=mapgroups.SINGLE_ID,
+        map_id=APART_SINGLE_ID,
     conda:
         "../envs/sotrp.yaml"
     resources:

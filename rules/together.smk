@@ -33,10 +33,3 @@ rule process_map:
         scripts=scripts_of_stages(),
     script:
         "../scripts/process_map.py"
-
-
-ruleorder: process_map > preprocess_map
-ruleorder: process_map > fit_pointing
-ruleorder: process_map > forced_photometry
-ruleorder: process_map > find_sources
-ruleorder: process_map > sift_candidates

@@ -8,7 +8,7 @@ def main(job):
     options = job.params.options
     external = [counterparts.read_catalog(entry) for entry in options["external_catalogs"]]
     paths = periods.all_files(job.input)
-    maps = catalogs.read_maps(paths["maps"], paths["sifted"])
+    maps = catalogs.read_maps(paths["sifted"])
     lists = zip(paths["filtered"], paths["pointing"], paths["forced"], strict=True)
     files = dict(zip(maps["map_id"], (revisits.MapFiles(*own) for own in lists), strict=True))
 

@@ -1,6 +1,6 @@
 """Sort what was found in the map into known, moving, noise, flare and transient."""
 
-from sotrplib import ephemerides, logs, maps, pointing, revisits, sifting, sources, store
+from sotrplib import ephemerides, logs, maps, pointing, revisits, sifting, sources, store, summaries
 
 
 def sift(job):
@@ -13,11 +13,15 @@ def sift(job):
     forced = store.read_table(job.input.forced, "forced")
     detections = store.read_table(job.input.detections, "detections")
     found = sifting.sort_detections(detections, forced, *known, band=band)
-    model = pointing.from_dict(store.read_attrs(job.input.pointing)["pointing"])
-    forced = revisits.flag_near_detections(job.input.map, forced, found, model)
-    sifted = sifting.add_flares(found, forced, *known, band=band)
+    fitted = store.read_attrs(job.input.pointing)
+    flagged = revisits.flag_near_detections(job.input.map, forced, found, pointing.from_dict(fitted["pointing"]))
+    sifted = sifting.add_flares(found, flagged, *known, band=band)
     frames = {"sifted": sifted, "matches": sifting.all_matches(detections, known[0], job.params.options)}
-    return {"frames": {name: (name, frame) for name, frame in (frames | {"moving": moving}).items()}}
+    return {
+        "attrs": summaries.of_map(attrs, fitted, detections, sifted),
+        "arrays": {summaries.NEAR_BRIGHT: summaries.rows_near_bright(forced, flagged)},
+        "frames": {name: (name, frame) for name, frame in (frames | {"moving": moving}).items()},
+    }
 
 
 logs.run_map_job(snakemake, sift, schemas=("sifted", "matches", "moving"))

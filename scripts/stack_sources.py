@@ -5,7 +5,7 @@ from sotrplib import catalogs, logs, periods, provenance, revisits, stacking, st
 
 def main(job):
     paths = periods.all_files(job.input)
-    maps = catalogs.read_maps(paths["maps"], paths["forced"])
+    maps = catalogs.read_maps(paths["forced"], paths["maps"])
     lists = zip(paths["filtered"], paths["pointing"], paths["forced"], strict=True)
     files = dict(zip(maps["map_id"], (revisits.MapFiles(*own) for own in lists), strict=True))
     positions = stacking.read_positions(*job.input.positions, *job.input.made)

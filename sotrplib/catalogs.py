@@ -7,40 +7,58 @@ and maps. Maps that failed give a row in ``maps`` and none elsewhere.
 import numpy as np
 import pandas as pd
 
-from sotrplib import spectra, store, tables, variability
+from sotrplib import spectra, store, summaries, tables, variability
 
 _MAP_TEXTS = ("map_id", "status", "reason")
+_LABELS = ("instrument", "array", "band")
+_NOTHING_SAID = dict.fromkeys((*summaries.FILTERED, "freq_ghz", *summaries.FITTED), np.nan)
+_NOTHING_SAID |= {"n_pointing": 0} | dict.fromkeys(summaries.COUNTED, 0)
 _MAP_NUMBERS = ("time_unix_s", "area_deg2", "flux_err_mjy", "snr_std")
 _SORTED_BY = ["map_id", "kind", "source_id", "ra_deg", "dec_deg"]
 
 
-def read_maps(preprocessed, last):
+def read_maps(last, preprocessed=None):
     """What the files of the maps say of them, one row a map.
 
     Parameters
     ----------
-    preprocessed, last : sequence of path
-        Files of each map's first and last stage, in one order; the status is that of the last stage, which
-        hands on the failure of any other.
+    last : sequence of path
+        Files of each map's last stage, which hands on the failure of any other.
+    preprocessed : sequence of path, optional
+        Filtered maps in the same order, where the last files say nothing but their status.
 
     Returns
     -------
     pandas.DataFrame
-        map_id, instrument, array, band, status, reason and, NaN for a failed map, freq_ghz, time_unix_s,
-        area_deg2, flux_err_mjy, snr_std and fwhm_arcmin (of the beam); in the order given.
+        map_id, instrument, array, band, status, reason and what :func:`summaries.of_map` tells: NaN for a failed map
+        and for what its files do not tell, but for counts, which are 0 then; in the order given.
     """
     rows = []
-    for first_path, last_path in zip(preprocessed, last, strict=True):
-        attrs = store.read_attrs(last_path)
-        if attrs["status"] == "ok":  # the first file of a failed map may be the damaged one
-            attrs = store.read_attrs(first_path) | attrs
-        labels = dict(zip(("instrument", "array", "band"), attrs["map_id"].split("_"), strict=False))
-        numbers = {name: attrs.get(name, np.nan) for name in (*_MAP_NUMBERS, "fwhm_arcmin")}
-        freq_ghz = attrs.get("info", {}).get("freq_ghz", np.nan)
-        rows.append({**{name: attrs[name] for name in _MAP_TEXTS}, **labels, **numbers, "freq_ghz": freq_ghz})
-    return pd.DataFrame(
-        rows, columns=[*_MAP_TEXTS, "instrument", "array", "band", *_MAP_NUMBERS, "fwhm_arcmin", "freq_ghz"]
-    )
+    for k, path in enumerate(last):
+        attrs = store.read_attrs(path)
+        if preprocessed is not None and attrs["status"] == "ok":  # the first file of a failed map may be damaged
+            first = store.read_attrs(preprocessed[k])
+            attrs = first | {"freq_ghz": first.get("info", {}).get("freq_ghz", np.nan)} | attrs
+        labels = dict(zip(_LABELS, attrs["map_id"].split("_"), strict=False))
+        numbers = {name: attrs.get(name, nothing) for name, nothing in _NOTHING_SAID.items()}
+        rows.append({**{name: attrs[name] for name in _MAP_TEXTS}, **labels, **numbers})
+    return pd.DataFrame(rows, columns=[*_MAP_TEXTS, *_LABELS, *_NOTHING_SAID])
+
+
+def read_forced(row, forced, last):
+    """Forced photometry of a map, with the flags that the search of the map has added.
+
+    Parameters
+    ----------
+    row : mapping
+        Of :func:`read_maps`.
+    forced, last : path
+        Files of the map.
+    """
+    table = store.read_table(forced, "forced")
+    if row["status"] != "ok":
+        return table
+    return summaries.flag_near_bright(table, store.read_array(last, summaries.NEAR_BRIGHT))
 
 
 def read_stacked(paths, name, maps):
@@ -240,11 +258,6 @@ def map_row(row, attrs, n_pointing, n_rows, *, offset=(0.0, 0.0)):
         "n_pointing": n_pointing,
         **dict(zip(("n_forced", "n_detections", "n_candidates"), n_rows, strict=True)),
     }
-
-
-def count_candidates(sifted):
-    """Detections of a map, and catalogue sources, that are not known, moving or noise."""
-    return int((~sifted["class"].isin(["known", "moving", "noise"])).sum())
 
 
 def make_maps(rows):

@@ -7,6 +7,7 @@ import csv
 import math
 import os
 import re
+from functools import cache
 from pathlib import Path
 
 REQUIRED = ("map_id", "instrument", "array", "band", "form", "map_path", "weight_path")
@@ -99,6 +100,7 @@ def _below(path, allowed, climbs):
     return (os.path.realpath(full) if climbs else os.path.abspath(full)).startswith(allowed)
 
 
+@cache
 def is_made(path):
     """Whether a path is written by a rule of the workflow."""
     return Path(path).parts[:1] == ("results",)

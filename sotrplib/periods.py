@@ -133,11 +133,13 @@ def all_files(inputs):
     from sotrplib import store
 
     found = {name: [str(path) for path in inputs[name]] for name in STAGES if name in inputs.keys()}  # noqa: SIM118
-    found["filtered"] = list(found["maps"])
+    if "maps" in found:
+        found["filtered"] = list(found["maps"])
     for period in inputs["sealed"]:
         for name in found.keys() - {"filtered"}:
             found[name] += [f"{period}/{STAGES[name]}/{part}" for part in store.list_names(period, STAGES[name])]
-        found["filtered"] += [f"results/preprocessed/{part}" for part in store.list_names(period, STAGES["maps"])]
+        if "maps" in found:
+            found["filtered"] += [f"results/preprocessed/{part}" for part in store.list_names(period, STAGES["maps"])]
     return {name: sorted(paths, key=_map_id) for name, paths in found.items()}
 
 

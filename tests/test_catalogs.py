@@ -105,7 +105,7 @@ def test_maps_are_read_from_their_files(tmp_path):
         frames = {"sifted": ("sifted", filled("sifted", 2))}
         store.write(tmp_path / f"b_{map_id}.h5", attrs={"map_id": map_id} | last, frames=frames)
     paths = sorted(tmp_path.glob("b_*"))
-    found = catalogs.read_maps(sorted(tmp_path.glob("a_*")), paths)
+    found = catalogs.read_maps(paths, sorted(tmp_path.glob("a_*")))
     assert found["reason"].tolist() == ["", "too odd", "truncated"]
     assert found["array"].tolist() == ["i1", "i3", "i4"] and found["freq_ghz"].tolist()[0] == 93.0
     assert np.isnan(found["area_deg2"][2]) and np.isnan(found["freq_ghz"][2])
@@ -113,13 +113,6 @@ def test_maps_are_read_from_their_files(tmp_path):
     assert stacked["map_id"].tolist() == ["solat_i1_f090_1"] * 2
     nothing = catalogs.read_stacked(paths[1:], "sifted", found[1:])
     assert len(nothing) == 0 and list(nothing.columns) == list(stacked.columns)
-
-
-def test_candidates_of_a_map_are_counted():
-    """Known, moving and noise are no candidates; transients and flares are."""
-    sifted = filled("sifted", 5)
-    sifted["class"] = ["transient", "flare", "known", "moving", "noise"]
-    assert catalogs.count_candidates(sifted) == 2
 
 
 @pytest.mark.parametrize("maps", [0, 2])

@@ -85,6 +85,7 @@ FLOORS = [
         "variability",
         "spectra",
         "lightcurves",
+        "summaries",
         "catalogs",
         "viewers",
         "originals",

@@ -36,7 +36,7 @@ PER_MAP = {
 }
 MERGES = {
     "candidates": ("preprocessed", "pointing", "forced_photometry", "sifted"),
-    "merged": ("preprocessed", "pointing", "forced_photometry", "detections", "sifted", "candidates"),
+    "merged": ("forced_photometry", "sifted", "candidates"),
     "lightcurves": ("merged",),
     "exports": ("merged",),
     "config": ("merged",),

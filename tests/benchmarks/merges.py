@@ -9,19 +9,21 @@ bytes of what does not matter here by hard links. No maps are filtered and no ca
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import nights  # noqa: E402
 
-from sotrplib import configuration, store, tables  # noqa: E402
+from sotrplib import configuration, store, summaries, tables  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = {"maps": "preprocessed", "pointing": "pointing", "forced": "forced_photometry", "detections": "detections"}
@@ -73,8 +75,13 @@ def write_results(folder, n_maps, n_sources):
     for k in range(min(n_maps, N_FORCED_FILES)):
         frames = {"forced": ("forced", make_forced(n_sources, rng))}
         store.write(folder / f"forced_{k}.h5", attrs={"status": "ok"}, frames=frames)
-    known = make_sifted(N_SIFTED, rng)
-    assert first["status"] == "ok" and "pointing" in pointing
+    known, nothing = make_sifted(N_SIFTED, rng), tables.empty("detections")
+    store.write(
+        folder / "sifted.h5",
+        attrs={"map_id": "", "status": "ok", "reason": ""} | summaries.of_map(first, pointing, nothing, known),
+        arrays={summaries.NEAR_BRIGHT: np.arange(N_SIFTED, dtype="i4")},
+        frames={"sifted": ("sifted", known), "moving": ("moving", tables.empty("moving"))},
+    )
     for stage in STAGES.values():
         (folder / "results" / stage).mkdir(parents=True)
     for k, map_id in enumerate(map_ids(n_maps)):
@@ -82,9 +89,10 @@ def write_results(folder, n_maps, n_sources):
         shared["forced_photometry"] = folder / f"forced_{k % N_FORCED_FILES}.h5"
         for stage, path in shared.items():
             os.link(path, folder / f"results/{stage}/{map_id}.h5")
-        frames = {"sifted": ("sifted", known), "moving": ("moving", tables.empty("moving"))}
-        attrs = {"map_id": map_id, "status": "ok", "reason": "", "time_unix_s": 1.7601e9 + 3600.0 * k}
-        store.write(folder / f"results/sifted/{map_id}.h5", attrs=attrs, frames=frames)
+        path = folder / f"results/sifted/{map_id}.h5"
+        shutil.copy(folder / "sifted.h5", path)
+        with h5py.File(path, "r+") as file:
+            file.attrs.update(map_id=map_id, time_unix_s=1.7601e9 + 3600.0 * k)
 
 
 def make_forced(n, rng):
@@ -114,9 +122,10 @@ def run_rule(folder, rule, n_maps):
     schema = configuration.read_yaml(ROOT / "config/schemas/config.schema.yaml")
     config = configuration.resolve({}, schema)
     params = {"options": config[rule], "photometry": config["forced_photometry"], "reference_ghz": 90.0}
+    last = {name: stages[name] for name in ("forced", "sifted")}
     inputs = {
         "confirm_candidates": {**stages, "sealed": [], "searches": [], "shared": [], "made": []},
-        "merge_catalogs": {**stages, "sealed": [], "candidates": "candidates.h5"},
+        "merge_catalogs": {"sealed": [], "candidates": "candidates.h5"} | last,
         "build_lightcurves": {"catalog": "catalog.h5"},
         "export_catalogs": {"catalog": "catalog.h5"},
     }
