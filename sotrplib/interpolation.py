@@ -99,9 +99,19 @@ def continue_samples(samples, weights):
         From -(n // 2) - 1 to n // 2 + 1.
     """
     n_taps = weights.rows.shape[1]
-    padded = np.pad(samples, ((n_taps // 2, n_taps // 2 + 1), (0, 0)), mode="edge")
+    padded = _pad_edges(samples, n_taps)
     windows = np.lib.stride_tricks.sliding_window_view(padded, n_taps, axis=0)
     fine = np.matmul(weights.rows[:-1], windows.transpose(0, 2, 1)).reshape(-1, samples.shape[1])
     half = len(samples) // 2
     fine = fine[: (2 * half + 2) * N_SUB + 1]
     return Table(-half - 1.0, fine.astype("f4"))  # a rounding of 1e-7 of the peak
+
+
+def read_middle(samples, weights):
+    """The functions of :func:`continue_samples`, or their derivatives, at position 0 alone: array (r,)."""
+    n_taps, first = weights.rows.shape[1], len(samples) // 2 + 1
+    return weights.rows[0] @ _pad_edges(samples, n_taps)[first : first + n_taps]
+
+
+def _pad_edges(samples, n_taps):
+    return np.pad(samples, ((n_taps // 2, n_taps // 2 + 1), (0, 0)), mode="edge")

@@ -89,7 +89,7 @@ def _fit(s_image, peaks, pairs, template, max_shift_pix):
     """:func:`refine_together` of peaks that all have neighbours."""
     active = np.arange(len(peaks.y))
     start = np.stack([peaks.y, peaks.x])
-    position, curvature = start.copy(), positions.pixel_curvature(template, peaks.y)
+    position, curvature = start.copy(), templates.pixel_curvature(template, peaks.y)
     converged, values = peaks.converged.copy(), np.zeros((6, len(peaks.y)))
     values[0] = peaks.s_max
     for _ in range(_N_STEPS):
@@ -128,7 +128,7 @@ def separate_heights(s_image, peaks, template):
     """
     pairs = overlapping_pairs(*peaks[:3], template, limit=_STRONG, contribution=_WING_SIGMA)
     height = solve_heights(reading.sample(s_image, peaks.y, peaks.x, template), pairs)
-    curvature = positions.pixel_curvature(template, peaks.y)
+    curvature = templates.pixel_curvature(template, peaks.y)
     result = Refined(*peaks[:2], height, *positions.position_covariance(curvature, height), peaks.converged)
     height_err, blended = np.ones(len(height)), np.zeros(len(height), bool)
     index, covariance = joint_errors(*result[:3], pairs, template, limit=_CLOSE)

@@ -17,7 +17,6 @@ _LAST_STEP_PIX = 0.03  # after a step this short the error is some 1e-4 pixels
 _LONGEST_STEP_PIX = 1.0
 _AROUND = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
 _FLATTEST = 0.02  # curvature of a peak relative to the template's for which Newton's step is taken
-_SECOND_ORDERS = ((2, 0), (1, 1), (1, 1), (0, 2))
 _ROUNDING = 1e-5  # of the interpolation, relative to s
 
 
@@ -102,7 +101,7 @@ def refine(s_image, y, x, template, *, max_shift_pix=2.0, n_iter=12):
         was reached; where the start is off the image or NaN, s_max is NaN and the position the start.
     """
     start = np.stack([np.asarray(y, float), np.asarray(x, float)])
-    curvature = pixel_curvature(template, start[0])
+    curvature = templates.pixel_curvature(template, start[0])
     position = within(start + _pixel_vertex(s_image, *start), start, max_shift_pix)
     values = np.array(reading.sample(s_image, *position, template, 2))
     converged, damping = np.zeros(start.shape[1], bool), np.ones(start.shape[1])
@@ -123,16 +122,6 @@ def refine(s_image, y, x, template, *, max_shift_pix=2.0, n_iter=12):
         position[:, active[better]], values[:, active[better]] = trial[:, better], risen[:, better]
         damping[active] = np.where(better, 1, damping[active] / 4)
     return Refined(*position, values[0], *position_covariance(curvature, values[0]), converged)
-
-
-def pixel_curvature(template, row):
-    """M = -grad grad A(0) in pixels of the map, per pixel squared: array (n, 2, 2) for rows (n,), good to 16 rows."""
-    row = np.asarray(row, float)
-    codes = templates.band_of(template, row) * 1_000_003 + np.nan_to_num(row // 16).astype(int)
-    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
-    zero = np.zeros(len(first))
-    parts = [-templates.evaluate_pixels(template, zero, zero, row[first], orders=order) for order in _SECOND_ORDERS]
-    return np.stack(parts, -1).reshape(-1, 2, 2)[inverse]
 
 
 def position_covariance(curvature, s_max):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sotrplib import positions
+from sotrplib import template as templates
 
 _NODES = np.linspace(-8, 8, 321)  # of integrals over a unit normal
 _EXPONENTIAL = np.polynomial.laguerre.laggauss(16)
@@ -61,6 +61,6 @@ def expected_false_alarms(sky_map, threshold):
     The Euler characteristic of a smooth field with covariance A: a pixel holds det(M)^1/2 u exp(-u^2 / 2) /
     (2 pi)^3/2 peaks above u, M = -grad grad A(0) per pixel squared.
     """
-    curvature = positions.pixel_curvature(sky_map.template, np.arange(sky_map.mask.shape[0]))
+    curvature = templates.pixel_curvature(sky_map.template, np.arange(sky_map.mask.shape[0]))
     per_pixel = np.sqrt(np.linalg.det(curvature)) * threshold * np.exp(-(threshold**2) / 2) / (2 * np.pi) ** 1.5
     return float(per_pixel @ np.count_nonzero(sky_map.mask == 0, axis=1))

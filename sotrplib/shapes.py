@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sotrplib import positions, reading, stamps
+from sotrplib import reading, stamps
 from sotrplib import template as templates
 
 RADIUS_FWHM = 1.5
@@ -230,7 +230,7 @@ def _own_stamps(image, place, template, half, subtracted):
 def _curvature_shape(image, peaks, template, subtracted):
     """Width ratio and elongation from the second derivatives at the peak; NaN where they cannot be read."""
     y, x, height = peaks[:3]
-    reference = positions.pixel_curvature(template, y)
+    reference = templates.pixel_curvature(template, y)
     yy, yx, xx = reading.sample(image, y, x, template, 2)[3:]
     matrix = -np.stack([yy, yx, yx, xx], -1).reshape(-1, 2, 2) / np.maximum(height, 1e-3)[:, None, None]
     matrix = matrix + np.where(subtracted[:, None, None], reference, 0)
@@ -261,7 +261,7 @@ def _fitted_part(template, dy, dx, row):
         templates.evaluate_pixels(template, dy, dx, row, orders=o) for o in ((0, 0), (1, 0), (0, 1))
     )
     slopes = np.stack([along_y, along_x])
-    inverse = np.linalg.inv(positions.pixel_curvature(template, [row])[0])
+    inverse = np.linalg.inv(templates.pixel_curvature(template, [row])[0])
     return np.outer(value, value) + slopes.T @ inverse @ slopes
 
 

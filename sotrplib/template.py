@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sotrplib import autocorrelation
-from sotrplib.interpolation import continue_samples, decompose, look_up, wiener_weights
+from sotrplib.interpolation import continue_samples, decompose, look_up, read_middle, wiener_weights
 
 N_TAPS = 8  # pixels on each axis that a value between pixels is read from
 _FACTOR_TAPS = 48
@@ -301,10 +301,23 @@ def curvature(template, row):
         [[yy, yx], [yx, xx]] in arcmin^-2, for each row.
     """
     step = np.asarray(template.step_arcmin)[band_of(template, row)]
-    zero = np.zeros(np.shape(row))
-    yy, yx, xx = (-evaluate_pixels(template, zero, zero, row, orders=orders) for orders in ((2, 0), (1, 1), (0, 2)))
-    matrix = np.stack([yy, yx, yx, xx], -1).reshape(*np.shape(row), 2, 2)
-    return matrix / (step[..., :, None] * step[..., None, :])
+    return pixel_curvature(template, row) / (step[..., :, None] * step[..., None, :])
+
+
+def pixel_curvature(template, row):
+    """:func:`curvature` in pixels of the band's middle row, per pixel squared."""
+    bands, inverse = np.unique(band_of(template, row), return_inverse=True)
+    values = [_cached(template, band, "curvature", lambda band=band: _band_curvature(template, band)) for band in bands]
+    return np.array(values).reshape(-1, 2, 2)[inverse.reshape(np.shape(row))]
+
+
+def _band_curvature(template, band):
+    tables = [weight_tables(template, band, axis, _FACTOR_TAPS) for axis in (0, 1)]
+    (u, du, ddu), (v, dv, ddv) = (
+        [read_middle(samples, weights) for weights in own]
+        for samples, own in zip(_samples(template, band), tables, strict=True)
+    )
+    return -np.array([[ddu @ v, du @ dv], [du @ dv, u @ ddv]])
 
 
 def fwhm_arcmin(template, row):
@@ -343,10 +356,15 @@ def _factor(template, band, axis, order):
     """Table of the factors u_r (axis 0) or v_r (axis 1) of A, or of a derivative, in pixels from the centre."""
 
     def make():
-        samples = _cached(template, band, "svd", lambda: decompose(_odd_window(template, band)))[axis]
-        return continue_samples(samples, weight_tables(template, band, axis, _FACTOR_TAPS)[order])
+        weights = weight_tables(template, band, axis, _FACTOR_TAPS)
+        return continue_samples(_samples(template, band)[axis], weights[order])
 
     return _cached(template, band, ("factor", axis, order), make)
+
+
+def _samples(template, band):
+    """Samples of the factors u and v of A in one band."""
+    return _cached(template, band, "svd", lambda: decompose(_odd_window(template, band)))
 
 
 def weight_tables(template, band, axis, n_taps):

@@ -75,7 +75,7 @@ def test_errors_far_apart_are_those_of_single_sources():
     y, x = np.array([50.0, 50.0 + 2 * FWHM_PIX]), np.full(2, 50.0)
     pairs = overlaps.overlapping_pairs(y, x, height, template, limit=0.0, contribution=0.0)
     _, covariance = overlaps.joint_errors(y, x, height, pairs, template, limit=0.0)
-    alone = np.linalg.inv(positions.pixel_curvature(template, y)) / height[:, None, None] ** 2
+    alone = np.linalg.inv(templates.pixel_curvature(template, y)) / height[:, None, None] ** 2
     assert covariance[:, 0, 0] == pytest.approx([1, 1], rel=0.01)
     assert covariance[:, 1:, 1:] == pytest.approx(alone, rel=0.02, abs=1e-6)
 

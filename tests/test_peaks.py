@@ -8,6 +8,7 @@ from scipy.spatial import cKDTree
 from scipy.stats import norm
 
 from sotrplib import peaks, positions
+from sotrplib import template as templates
 
 OPTIONS = {"snr_min": 5.0, "min_separation_fwhm": 0.5, "template_err": 0.02, "chi2_max": 3.0}
 FWHM_PIX = 2.0 * np.sqrt(2) / 0.5
@@ -40,7 +41,7 @@ def test_false_alarms_are_those_of_gaussian_noise(rng):
     for _ in range(2):
         noise = filtered_noise((2048, 2048), rng, fwhm_arcmin=0.9)
         count += len(search(noise, template, snr_min=4.5).y)
-        det = np.linalg.det(positions.pixel_curvature(template, [0.0])[0])
+        det = np.linalg.det(templates.pixel_curvature(template, [0.0])[0])
         expected += noise.size * np.sqrt(det) * 4.5 * np.exp(-(4.5**2) / 2) / (2 * np.pi) ** 1.5
     assert count / expected == pytest.approx(1, abs=0.3)
 

@@ -24,7 +24,7 @@ def test_positions_reach_the_cramer_rao_bound(rng):
     assert near.sum() >= 1000
     assert near.mean() > 0.97
     error = np.stack([found.y[index] - sky.y, found.x[index] - sky.x])[:, near]
-    bound = 1 / np.sqrt(positions.pixel_curvature(sky.template, [0.0])[0].diagonal()) / sky.snr[near, None]
+    bound = 1 / np.sqrt(templates.pixel_curvature(sky.template, [0.0])[0].diagonal()) / sky.snr[near, None]
     claimed = np.sqrt(np.stack([found.cov_yy, found.cov_xx])[:, index[near]])
     assert np.sqrt(np.mean((error.T / bound) ** 2)) < 1.1
     assert np.std(error / claimed) == pytest.approx(1, abs=0.12)
@@ -143,5 +143,5 @@ def test_curvature_is_that_of_the_template():
     """M in pixels is the inverse square of the template's Gaussian width, for every row."""
     template = templates.gaussian_template(2.0, 0.5, n_rows=100)
     width = 2.0 * np.sqrt(2) / 0.5 / np.sqrt(8 * np.log(2))
-    matrix = positions.pixel_curvature(template, np.array([0.0, 55.0]))
+    matrix = templates.pixel_curvature(template, np.array([0.0, 55.0]))
     assert matrix == pytest.approx(np.broadcast_to(np.eye(2) / width**2, (2, 2, 2)), rel=1e-3, abs=1e-6)

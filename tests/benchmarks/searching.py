@@ -83,7 +83,7 @@ def _place_rows(name, offsets):
 def _cramer_rao(scene, ra, dec, snr, template):
     """Smallest possible errors (2, n) along RA and Dec in arcsec."""
     y, x = geometry.sky2pix(scene.wcs, ra, dec, scene.shape)
-    inverse = np.linalg.inv(positions.pixel_curvature(template, y)) / (snr**2)[:, None, None]
+    inverse = np.linalg.inv(templates.pixel_curvature(template, y)) / (snr**2)[:, None, None]
     return np.stack(positions.sky_errors(scene.wcs, y, x, (inverse[:, 0, 0], inverse[:, 0, 1], inverse[:, 1, 1])))
 
 
@@ -140,7 +140,7 @@ def false_alarms(sky_map, threshold=4.5):
     negative = dataclasses.replace(sky_map, rho=-sky_map.rho)
     count = sum(len(scenes.find(m, None, _NO_POINTING, snr_min=threshold)) for m in (sky_map, negative))
     rows = np.arange(len(sky_map.rho))
-    density = np.sqrt(np.linalg.det(positions.pixel_curvature(sky_map.template, rows)))
+    density = np.sqrt(np.linalg.det(templates.pixel_curvature(sky_map.template, rows)))
     density *= threshold * np.exp(-(threshold**2) / 2) / (2 * np.pi) ** 1.5
     expected = 2 * float(density @ np.count_nonzero(sky_map.mask == 0, axis=1))
     return count / expected, np.sqrt(max(count, 1)) / expected, count
