@@ -13,8 +13,8 @@ _work = None  # in a process of a pool: what it does; a closure cannot be sent t
 
 
 def n_cores():
-    """Cores of this job."""
-    return max(1, int(os.environ.get(_VARIABLE) or 1))
+    """Cores of this job; of a list, as OpenMP takes it for nested work, the first."""
+    return max(1, int((os.environ.get(_VARIABLE) or "1").split(",")[0]))
 
 
 @contextmanager

@@ -15,6 +15,12 @@ NIGHT = 86400.0
 FREQ = {"f090": 90.0, "f150": 150.0}
 
 
+@pytest.fixture(autouse=True)
+def _one_process(monkeypatch):
+    """What measures here remembers what it was asked, or draws numbers one after the other: no process of its own."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 def night_maps(n_nights=3, tubes=("i1_f090", "i1_f150", "i3_f090"), start=1.75e9):
     """Maps of several nights, the arrays ten minutes apart."""
     rows = []

@@ -50,7 +50,7 @@ def test_errors_come_back(cores):
     assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
 
 
-@pytest.mark.parametrize("value, cores", [("", 1), ("1", 1), ("3", 3)])
+@pytest.mark.parametrize("value, cores", [("", 1), ("1", 1), ("3", 3), ("4,2", 4)])
 def test_cores_are_those_of_the_variable(monkeypatch, value, cores):
     """An empty variable is none: one core."""
     monkeypatch.setenv("OMP_NUM_THREADS", value)
