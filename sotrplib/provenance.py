@@ -189,6 +189,7 @@ def _subfolders(folder, _mtime_ns):
     return [path for path in sorted(folder.iterdir()) if path.is_dir()]
 
 
+@cache
 def package_folder():
     """Folder of this package."""
     return Path(__file__).resolve().parent

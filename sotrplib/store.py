@@ -350,8 +350,9 @@ def _batches(frames, empty):
 def _as_stored(values, column):
     if column.dtype != "str":
         return values.to_numpy()
-    encoded = [text.encode() for text in values]
-    return np.array(encoded, dtype=f"S{max(map(len, encoded), default=1) or 1}")
+    number, texts = pd.factorize(values)  # the same few texts in many rows
+    encoded = [text.encode() for text in texts]
+    return np.array(encoded, dtype=f"S{max(map(len, encoded), default=1) or 1}")[number]
 
 
 def _room(group, name, n_rows, dtype):

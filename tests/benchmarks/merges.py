@@ -1,9 +1,10 @@
 """Time, memory and disk of the merges of many maps, each in a fresh process as the workflow runs it.
 
-    python tests/benchmarks/merges.py [--maps 100 1000] [--sources 2000]
+    python tests/benchmarks/merges.py [--maps 100 1000] [--sources 2000] [--sealed]
 
 The files of the maps are made up: known sources measured in every map, with noise, and some detections; maps share the
-bytes of what does not matter here by hard links. No maps are filtered and no candidate is revisited.
+bytes of what does not matter here by hard links. No maps are filtered and no candidate is revisited. With ``--sealed``
+nine tenths of the maps are in one closed period.
 """
 
 import argparse
@@ -23,11 +24,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import nights  # noqa: E402
 
-from sotrplib import configuration, store, summaries, tables  # noqa: E402
+from sotrplib import configuration, mapindex, store, summaries, tables  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = {"maps": "preprocessed", "pointing": "pointing", "forced": "forced_photometry", "detections": "detections"}
 STAGES |= {"sifted": "sifted"}
+PERIOD = "results/periods/2025.h5"
 N_FORCED_FILES, N_SIFTED = 40, 30
 RULES = ("confirm_candidates", "merge_catalogs", "build_lightcurves", "export_catalogs")
 JOB = """
@@ -51,13 +53,15 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--maps", type=int, nargs="+", default=[100, 1000], help="numbers of maps")
     parser.add_argument("--sources", type=int, default=2000, help="known sources in each map")
+    parser.add_argument("--sealed", action="store_true", help="nine tenths of the maps in a closed period")
     options = parser.parse_args(arguments)
     sys.stdout.write("| maps | rows | rule | wall [s] | CPU [s] | memory [MB] | written [MB] |\n" + "|---" * 7 + "|\n")
     for n_maps in options.maps:
         with tempfile.TemporaryDirectory(prefix="merges") as folder:
             write_results(Path(folder), n_maps, options.sources)
-            for rule in RULES:
-                cost = run_rule(Path(folder), rule, n_maps)
+            n_sealed = 9 * n_maps // 10 if options.sealed else 0
+            for rule in ["seal_period"] * options.sealed + [*RULES]:
+                cost = run_rule(Path(folder), rule, map_ids(n_maps), n_sealed)
                 sys.stdout.write(f"| {n_maps} | {n_maps * options.sources} | {rule} | {cost} |\n")
                 sys.stdout.flush()
 
@@ -116,20 +120,25 @@ def make_sifted(n, rng):
     return tables.make("sifted", columns | {"flags": 0, "ra_deg": rng.uniform(100, 200, n)})
 
 
-def run_rule(folder, rule, n_maps):
+def run_rule(folder, rule, ids, n_sealed=0):
     """Cost of the script of one rule, as cells of the table."""
-    stages = {name: [f"results/{stage}/{m}.h5" for m in map_ids(n_maps)] for name, stage in STAGES.items()}
+    here = ids[:n_sealed] if rule == "seal_period" else ids[n_sealed:]
+    stages = {name: [f"results/{stage}/{m}.h5" for m in here] for name, stage in STAGES.items()}
+    sealed = [PERIOD] if n_sealed else []
     schema = configuration.read_yaml(ROOT / "config/schemas/config.schema.yaml")
     config = configuration.resolve({}, schema)
-    params = {"options": config[rule], "photometry": config["forced_photometry"], "reference_ghz": 90.0}
+    params = {"options": config.get(rule), "photometry": config["forced_photometry"], "reference_ghz": 90.0}
+    params["rows"] = [dict.fromkeys(mapindex.COLUMNS, "") | {"map_id": m} for m in here]
     last = {name: stages[name] for name in ("forced", "sifted")}
     inputs = {
-        "confirm_candidates": {**stages, "sealed": [], "searches": [], "shared": [], "made": []},
-        "merge_catalogs": {"sealed": [], "candidates": "candidates.h5"} | last,
+        "seal_period": {**stages, "searches": []},
+        "confirm_candidates": {**stages, "sealed": sealed, "searches": [], "shared": [], "made": []},
+        "merge_catalogs": {"sealed": sealed, "candidates": "candidates.h5"} | last,
         "build_lightcurves": {"catalog": "catalog.h5"},
         "export_catalogs": {"catalog": "catalog.h5"},
     }
     outputs = {
+        "seal_period": {"tables": PERIOD, "maps": "results/periods/2025.csv"},
         "confirm_candidates": {"candidates": "candidates.h5"},
         "merge_catalogs": {"catalog": "catalog.h5"},
         "build_lightcurves": {"lightcurves": "lightcurves.h5"},
