@@ -12,7 +12,9 @@ number of jobs is checked. CPU seconds are what to compare on a machine that is 
 """
 
 import argparse
+import pstats
 import re
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -161,12 +163,24 @@ def dry_run(folder):
     return cost._replace(n_jobs=int(counted[1]) if counted else 0)
 
 
+def count_calls(folder):
+    """Number of Python calls of a dry run in a folder: unlike its time the same on any machine, however busy."""
+    profile = folder / "dry_run.prof"
+    command = [sys.executable, "-m", "cProfile", "-o", str(profile), "-m", "snakemake", "--dry-run", "--quiet", "rules"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([*command, *_ours(folder)], cwd=folder, env=engine.environment([ROOT]), check=True, **quiet)
+    return pstats.Stats(str(profile)).total_calls
+
+
+def _ours(folder):
+    """Arguments that make the engine run this workflow, where the folder has a configuration for it."""
+    ours = ["--snakefile", str(ROOT / "Snakefile"), "--configfile", "run.yaml"]
+    return ours if (folder / "run.yaml").exists() else []
+
+
 def _snakemake(folder, *arguments):
     """Cost and output of one call."""
-    ours = (
-        ["--snakefile", str(ROOT / "Snakefile"), "--configfile", "run.yaml"] if (folder / "run.yaml").exists() else []
-    )
-    done = engine.snakemake(folder, *arguments, *ours, path=[ROOT])
+    done = engine.snakemake(folder, *arguments, *_ours(folder), path=[ROOT])
     if done.status:
         raise RuntimeError(f"snakemake {' '.join(arguments)} failed in {folder}:\n{done.text[-2000:]}")
     return Cost(done.wall_s, done.cpu_s, done.peak_mb, 0), done.text
