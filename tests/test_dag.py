@@ -61,6 +61,6 @@ def test_time_grows_with_the_number_of_maps_and_not_its_square(calls):
 
 @pytest.mark.parametrize(("name", "floor", "most"), [("ours", "same files", 1.45), ("together", "bare", 1.55)])
 def test_a_map_costs_little_more_calls_than_trivial_rules(calls, name, floor, most):
-    """Calls for each map more, 1.34 and 1.42 times those of trivial rules, stay so; their CPU time is 1.2 and 0.9 times."""
+    """Calls for each map more stay 1.34 and 1.42 times those of trivial rules; their CPU time is 1.2 and 0.9 times."""
     more, least = (calls[which][1] - calls[which][0] for which in (name, floor))
     assert more < most * least
