@@ -148,11 +148,11 @@ def look_at_maps(files, targets, sheets, newest):
             others = mapviews.Draw.IF_WARNED if n_warned < WARNED_MAX else mapviews.Draw.SMALL
             some = range(len(files))[start:][: WARNED_MAX - n_warned or None]
             drawn = [mapviews.Draw.ALL if Path(files[k].map).stem in newest else others for k in some]
-            for draw, view in zip(drawn, each(zip(some, drawn, strict=True)), strict=True):
-                if view:
-                    views[view.map_id] = view if n_small < THUMBNAILS_MAX else replace(view, thumbnail="")
-                    n_warned += draw is mapviews.Draw.IF_WARNED and bool(view.images)
-                    n_small += bool(view.thumbnail)
+            seen = zip(drawn, each(zip(some, drawn, strict=True)), strict=True)
+            for draw, view in [pair for pair in seen if pair[1]]:
+                views[view.map_id] = view if n_small < THUMBNAILS_MAX else replace(view, thumbnail="")
+                n_warned += draw is mapviews.Draw.IF_WARNED and bool(view.images)
+                n_small += bool(view.thumbnail)
             start = some.stop
     return views
 
