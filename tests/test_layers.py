@@ -26,6 +26,7 @@ FLOORS = [
         "tries",
         "spools",
         "workers",
+        "pacing",
     ],
     [
         "crossmatch",
