@@ -5,6 +5,7 @@ variable, everything is done one after the other.
 """
 
 import os
+from collections import deque
 from contextlib import contextmanager
 
 _VARIABLE = "OMP_NUM_THREADS"
@@ -51,6 +52,23 @@ def in_threads(function, items):
 
     with ThreadPoolExecutor(n_cores()) as pool:
         return list(pool.map(function, items))
+
+
+def ahead(function, items):
+    """``function`` of each item in turn; on several cores that of the next is made while the last is used."""
+    if n_cores() == 1:
+        yield from map(function, items)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        coming = deque()
+        for item in items:
+            coming.append(pool.submit(function, item))
+            if len(coming) > 1:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 def limit_libraries():
