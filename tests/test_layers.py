@@ -27,6 +27,7 @@ FLOORS = [
         "spools",
         "workers",
         "pacing",
+        "recall",
     ],
     [
         "crossmatch",
