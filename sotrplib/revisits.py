@@ -119,6 +119,8 @@ def _look_up(forced, targets):
 
 def _no_data(targets):
     """Rows of the table ``forced`` for targets that the map does not cover."""
+    if targets.empty:
+        return tables.empty("forced")
     columns = dict.fromkeys(tables.column_names("forced"), np.nan)
     columns |= {"source_name": "", "n_blend": 0, "flags": tables.flag("NO_DATA")}
     return targets.assign(**{name: value for name, value in columns.items() if name not in targets})
