@@ -4,6 +4,8 @@ Every mask is boolean and true where a pixel is NOT to be used, as the bits of :
 named ``observed`` are true where there is data.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from sotrplib import geometry, maps, outlines, stamps
@@ -21,13 +23,23 @@ def unobserved_mask(kappa):
     return ~(kappa > 0)
 
 
-def unusable(mask, kappa, bits):
-    """Pixels under a mask with any of some bits, or without data: array (ny, nx) bool."""
-    bad = np.empty(mask.shape, bool)
-    for start in range(0, len(mask), _BLOCK_ROWS):
-        rows = slice(start, start + _BLOCK_ROWS)
-        np.logical_or(mask[rows] & mask.dtype.type(bits), ~(kappa[rows] > 0), out=bad[rows])
-    return bad
+@dataclass(frozen=True, eq=False)
+class Unusable:
+    """Pixels under a mask with any of ``bits``, or without data: like an array (ny, nx) bool, made where it is read."""
+
+    mask: np.ndarray
+    kappa: np.ndarray
+    bits: int
+
+    @property
+    def shape(self):
+        """(ny, nx)"""
+        return self.mask.shape
+
+    def __getitem__(self, pixels):
+        bad = np.logical_not(self.kappa[pixels] > 0)
+        bad |= (self.mask[pixels] & self.mask.dtype.type(self.bits)) != 0
+        return bad
 
 
 def clean_kappa(kappa, fraction, *, reference="median"):
@@ -106,7 +118,7 @@ def distance_to_bad_arcmin(bad, wcs, y, x):
 
     Parameters
     ----------
-    bad : array (ny, nx)
+    bad : array (ny, nx) or Unusable
         Not 0 at pixels that are unobserved or masked; all beyond the border of the map is bad too, except that a map of
         a full turn in RA continues on its other side.
     wcs : astropy.wcs.WCS
@@ -327,11 +339,16 @@ def _rim(image, is_observed, full_turn):
     found = []
     for row in range(0, ny + 1, _BLOCK_ROWS):
         rows = slice(row - 1, min(row + _BLOCK_ROWS, ny + 1))
-        padded = np.zeros((rows.stop - rows.start, nx + 2), bool)
         inside = slice(max(rows.start, 0), min(rows.stop, ny))
-        padded[inside.start - rows.start : inside.stop - rows.start, 1:-1] = is_observed(image[inside])
-        found.append(_rim_of_rows(padded, full_turn) + row * (nx + 2))
-    y, x = np.divmod(np.unique(np.concatenate(found)), nx + 2)
+        observed = is_observed(image[inside])
+        if inside != rows or not observed.all():
+            padded = np.zeros((rows.stop - rows.start, nx + 2), bool)
+            padded[inside.start - rows.start : inside.stop - rows.start, 1:-1] = observed
+            found.append(_rim_of_rows(padded, full_turn) + row * (nx + 2))
+        elif not full_turn:
+            found.append((np.arange(row, row + len(observed))[:, None] * (nx + 2) + [0, nx + 1]).ravel())
+    index = np.sort(np.concatenate(found))
+    y, x = np.divmod(index[np.append(True, np.diff(index) > 0)[: len(index)]], nx + 2)
     return y - 1, x - 1
 
 

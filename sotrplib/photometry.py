@@ -95,7 +95,7 @@ def forced_photometry(skymap, catalog, pointing, options):
     flags = _state_flags(skymap, y, x)
     columns = _flux_columns(catalog, solved, (flags & _UNUSABLE) == 0)
     columns["time_unix_s"] = read_time(skymap, y, x)
-    bad = masks.unusable(skymap.mask, skymap.kappa, _MASKED)
+    bad = masks.Unusable(skymap.mask, skymap.kappa, _MASKED)
     columns["edge_distance_arcmin"] = masks.distance_to_bad_arcmin(bad, skymap.wcs, y, x)
     chosen = np.flatnonzero((columns["snr"] >= options["offset_snr_min"]) & ~solved.merged)
     offsets, bad_shape = _offset_columns(skymap, expected, solved.flux * np.sqrt(kappa), chosen, options)
