@@ -106,16 +106,14 @@ def _overlaps(y, x, s, template, limit):
 
     All pairs of sources in crowds: there a source of 20 sigma can stand where s = 0, in the wings of the others.
     """
-    pairs = positions.close_pairs(y, x, positions.reach_pix(template, _FAR * limit))
-    overlap = _overlap(y, x, pairs, template)
-    crowded = _in_crowds(pairs, overlap, limit, len(s))
-    followed = np.flatnonzero((np.abs(s) > _BRIGHT) | crowded)
-    if followed.size:
-        far = _pairs_with(y, x, followed, np.sqrt(2) * (templates.half_size(template) + 1))
-        near_codes, far_codes = (part.min(axis=1) * len(s) + part.max(axis=1) for part in (pairs, far))
-        more = np.stack(np.divmod(np.setdiff1d(far_codes, near_codes), len(s)), 1)
-        pairs, overlap = np.concatenate([pairs, more]), np.append(overlap, _overlap(y, x, more, template))
+    reach, far = positions.reach_pix(template, _FAR * limit), np.sqrt(2) * (templates.half_size(template) + 1)
+    pairs = positions.close_pairs(y, x, max(reach, far))
+    overlap, near = _overlap(y, x, pairs, template), _separations(y, x, pairs) <= reach
+    crowded = _in_crowds(pairs[near], overlap[near], limit, len(s))
+    followed = (np.abs(s) > _BRIGHT) | crowded
     i, j = pairs.T
+    counts = near | followed[i] | followed[j]
+    i, j, overlap = i[counts], j[counts], overlap[counts]
     strongest = np.maximum(np.abs(s[i]), np.abs(s[j]))
     keep = (np.abs(overlap) > limit) | (np.abs(overlap) * strongest > _WING) | crowded[i] | crowded[j]
     return i[keep], j[keep], overlap[keep]
@@ -127,6 +125,11 @@ def _overlap(y, x, pairs, template):
     return templates.evaluate_pixels(template, y[j] - y[i], x[j] - x[i], (y[i] + y[j]) / 2)
 
 
+def _separations(y, x, pairs):
+    i, j = pairs.T
+    return np.hypot(y[i] - y[j], x[i] - x[j])
+
+
 def _in_crowds(pairs, overlap, limit, n):
     """Whether each of n sources is in a group of more than ``_CROWD``, array (n,) bool."""
     from scipy.sparse import coo_array
@@ -134,16 +137,6 @@ def _in_crowds(pairs, overlap, limit, n):
     i, j = pairs[np.abs(overlap) > limit].T
     labels = _components(coo_array((np.ones(len(i)), (i, j)), shape=(n, n)), limit)
     return (np.bincount(labels) > _CROWD)[labels]
-
-
-def _pairs_with(y, x, chosen, radius_pix):
-    """Pairs (n_pairs, 2) of the chosen sources and any other within a radius."""
-    from scipy.spatial import cKDTree
-
-    points = np.stack([y, x], 1)
-    found = cKDTree(points[chosen]).sparse_distance_matrix(cKDTree(points), radius_pix, output_type="ndarray")
-    pairs = np.stack([chosen[found["i"]], found["j"]], 1)
-    return pairs[pairs[:, 0] != pairs[:, 1]]
 
 
 def _merge(i, j, overlap, shares):

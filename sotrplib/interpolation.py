@@ -29,8 +29,8 @@ def look_up(table, position):
     last = len(table.rows) - 1
     low = np.clip(fine, 0, last - 1).astype(int)
     part = (fine - low)[..., None]
-    values = table.rows[low] * (1 - part)
-    values += table.rows[low + 1] * part
+    values = table.rows.take(low, axis=0) * (1 - part)
+    values += table.rows.take(low + 1, axis=0) * part
     outside = (fine < 0) | (fine > last)
     if outside.any():
         values[outside] = 0

@@ -22,6 +22,7 @@ WING_SIGMA = 3.0  # what the wings of a brighter source add before a flux is fla
 _TIME_STEP_S = 60.0  # neighbouring pixels farther apart in time belong to different scans
 _STAMP_WING = 0.02  # significance above which a neighbour is taken out of a stamp
 _STAMPS_AT_ONCE = 4096
+_PAIRS_AT_ONCE = 512
 
 
 class Expected(NamedTuple):
@@ -317,78 +318,107 @@ def _offset_columns(skymap, expected, height, chosen, options):
 
 
 def _refine_alone(skymap, expected, height, chosen, options):
-    """Positions of sources, each in a stamp of s from which the models of all others are taken away.
+    """Positions of sources as they are when the models of all others are taken away.
 
-    And their reduced chi-square against the template, NaN if ``chi2_max`` is 0.
+    And their reduced chi-square against the template, NaN if ``chi2_max`` is 0. Sources that no other reaches are
+    looked at in the map as it is; for the rest stamps of s are made.
     """
     template = skymap.template
     max_shift = options["offset_max_arcmin"] / np.mean(template.step_arcmin[:, 0])
+    half = _stamp_half(template, max_shift, options["chi2_max"])
+    size = half, max_shift, options["chi2_max"]
+    stamp, other = _neighbours(expected, height, chosen, np.sqrt(2) * half, templates.envelope(template))
+    parts = _parts(expected.y[chosen], np.bincount(stamp, minlength=len(chosen)) > 0)
+    found = [_refine_on_map(skymap, expected, chosen[parts[0]], size)]
+    place = np.full(len(chosen), -1)
+    for part in parts[1:]:
+        place[:], place[part] = -1, np.arange(len(part))
+        here = place[stamp] >= 0
+        pairs = place[stamp[here]], other[here]
+        found.append(_refine_stamps(skymap, expected, height, (chosen[part], pairs), size))
+    order, columns = np.argsort(np.concatenate(parts)), zip(*found, strict=True)
+    *refined, chi2 = (np.concatenate(values)[order] for values in columns)
+    return positions.Refined(*refined), chi2
+
+
+def _stamp_half(template, max_shift, chi2_max):
+    """Half size of stamps that hold all that is read of a source moved by up to ``max_shift`` pixels."""
     around = templates.N_TAPS // 2
-    if options["chi2_max"]:
+    if chi2_max:
         around = max(around, *(shapes.stamp_half(template, band) for band in range(len(template.step_arcmin))))
-    half = int(np.ceil(max_shift)) + around + 1
-    order = np.argsort(expected.y[chosen], kind="stable")
-    parts = [order[start : start + _STAMPS_AT_ONCE] for start in range(0, len(order), _STAMPS_AT_ONCE)]
-    found, chi2 = zip(
-        *(_refine_stamps(skymap, expected, height, chosen[part], (half, max_shift, options)) for part in parts),
-        strict=True,
-    )
-    back = np.argsort(order)
-    refined = positions.Refined(*(np.concatenate(values)[back] for values in zip(*found, strict=True)))
-    return refined, np.concatenate(chi2)[back]
+    return int(np.ceil(max_shift)) + around + 1
 
 
-def _refine_stamps(skymap, expected, height, chosen, size):
-    """Positions of sources in the order of their rows: their stamps are put below each other in one image."""
-    half, max_shift, options = size
-    images, row, column = _stamps(skymap, expected, height, chosen, half)
+def _parts(y, crowded):
+    """Index of the sources that are not crowded, and those of the others some at a time, in the order of their rows."""
+    rest = np.flatnonzero(crowded)
+    rest = rest[np.argsort(y[rest], kind="stable")]
+    parts = [rest[start : start + _STAMPS_AT_ONCE] for start in range(0, len(rest), _STAMPS_AT_ONCE)]
+    return [np.flatnonzero(~crowded), *parts]
+
+
+def _refine_on_map(skymap, expected, chosen, size):
+    """:class:`positions.Refined` and chi-square of sources that stand alone, one after the other."""
+    _, max_shift, chi2_max = size
+    s, start = stamps.Significance(skymap.rho, skymap.kappa), (expected.y[chosen], expected.x[chosen])
+    found = positions.refine(s, *start, skymap.template, max_shift_pix=max_shift)
+    return *found, _chi2(s, found, skymap.template, chi2_max)
+
+
+def _refine_stamps(skymap, expected, height, sources, size):
+    """The same of sources in the order of their rows: their stamps are put below each other in one image."""
+    (chosen, pairs), (half, max_shift, chi2_max) = sources, size
+    images, row, column = _stamps(skymap, expected, height, chosen, pairs, half)
+    image = images.reshape(-1, 2 * half + 1)
     bands, first = np.unique(templates.band_of(skymap.template, expected.y[chosen]), return_index=True)
     edges = np.append(first, len(chosen)) * (2 * half + 1)
     template = templates.select_bands(skymap.template, bands, edges)
     below, aside = np.arange(len(chosen)) * (2 * half + 1) + half - row, half - column
     start = expected.y[chosen] + below, expected.x[chosen] + aside
-    found = positions.refine(images.reshape(-1, 2 * half + 1), *start, template, max_shift_pix=max_shift)
-    chi2 = np.full(len(chosen), np.nan)
-    if options["chi2_max"]:
-        chi2 = _chi2(images.reshape(-1, 2 * half + 1), found, template)
-    return found._replace(y=found.y - below, x=found.x - aside), chi2
+    found = positions.refine(image, *start, template, max_shift_pix=max_shift)
+    chi2 = _chi2(image, found, template, chi2_max)
+    return *found._replace(y=found.y - below, x=found.x - aside), chi2
 
 
-def _chi2(image, found, template):
+def _chi2(image, found, template, chi2_max):
     """Reduced chi-square of peaks against the template; NaN where the fit of the position failed."""
     chi2, good = np.full(len(found.y), np.nan), found.converged & (found.s_max > 0)
-    peaks = positions.Refined(*(values[good] for values in found))
-    chi2[good] = shapes.measure(image, peaks, template, subtracted=np.zeros(good.sum(), bool)).template_chi2
+    if chi2_max:
+        peaks = positions.Refined(*(values[good] for values in found))
+        chi2[good] = shapes.measure(image, peaks, template, subtracted=np.zeros(good.sum(), bool)).template_chi2
     return chi2
 
 
-def _stamps(skymap, expected, height, chosen, half):
-    """s around the chosen sources without the other sources, (n, k, k), and the middle pixel of each stamp."""
+def _stamps(skymap, expected, height, chosen, pairs, half):
+    """s around the chosen sources without the other sources, (n, k, k), and the middle pixel of each stamp.
+
+    ``pairs`` are the numbers of a stamp and of a source that reaches it.
+    """
     row, column = np.rint(expected.y[chosen]).astype(int), np.rint(expected.x[chosen]).astype(int)
     images = stamps.around(stamps.Significance(skymap.rho, skymap.kappa), row, column, half)
-    stamp, other = _neighbours(expected, height, chosen, np.sqrt(2) * half, templates.envelope(skymap.template))
-    for start in range(0, len(stamp), _STAMPS_AT_ONCE):
-        i, j = stamp[start : start + _STAMPS_AT_ONCE], other[start : start + _STAMPS_AT_ONCE]
+    stamp, other = (part[np.argsort(pairs[0], kind="stable")] for part in pairs)
+    for start in range(0, len(stamp), _PAIRS_AT_ONCE):
+        i, j = stamp[start : start + _PAIRS_AT_ONCE], other[start : start + _PAIRS_AT_ONCE]
         fy, fx = expected.y[j] - row[i], expected.x[j] - column[i]
         models = templates.patches(skymap.template, fy, fx, expected.y[j], half)
         models = np.multiply(models, height[j][:, None, None], dtype="f4", casting="same_kind")
-        for index, model in zip(i.tolist(), models, strict=True):
-            images[index] -= model
+        index, first = np.unique(i, return_index=True)
+        images[index] -= np.add.reduceat(models, first, axis=0)
     return images, row, column
 
 
 def _neighbours(expected, height, chosen, half_diagonal, envelope):
     """Pairs (index into chosen, index of another source) of sources that reach the stamps of the chosen."""
-    from scipy.spatial import cKDTree
-
-    points = np.stack([expected.y, expected.x], 1)
-    reach = np.count_nonzero(envelope > _STAMP_WING / np.maximum(np.abs(np.nan_to_num(height)), 1e-9)[:, None], axis=1)
-    others = np.flatnonzero(reach)
-    radius = reach.max() + half_diagonal
-    near = cKDTree(points[chosen]).sparse_distance_matrix(cKDTree(points[others]), radius, output_type="ndarray")
-    stamp, other = near["i"], others[near["j"]]
-    keep = (chosen[stamp] != other) & (near["v"] < reach[other] + half_diagonal)
-    return stamp[keep], other[keep]
+    with np.errstate(invalid="ignore"):
+        levels = _STAMP_WING / np.maximum(np.abs(np.nan_to_num(height)), 1e-9)
+    reach = len(envelope) - np.searchsorted(envelope[::-1], levels, side="right")
+    place = np.full(len(height), -1)
+    place[chosen] = np.arange(len(chosen))
+    pairs = positions.close_pairs(expected.y, expected.x, reach.max() + half_diagonal)
+    stamp, other = np.concatenate([pairs, pairs[:, ::-1]]).T
+    separation = np.hypot(expected.y[stamp] - expected.y[other], expected.x[stamp] - expected.x[other])
+    keep = (place[stamp] >= 0) & (reach[other] > 0) & (separation < reach[other] + half_diagonal)
+    return place[stamp[keep]], other[keep]
 
 
 def _place_flags(skymap, y, x, columns, near_edge_arcmin):

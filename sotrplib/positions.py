@@ -148,14 +148,41 @@ def keep_highest(s, i, j):
 
 
 def close_pairs(y, x, radius_pix):
-    """Pairs of positions no farther apart than ``radius_pix``: array (n_pairs, 2) int; NaN is close to nothing."""
-    from scipy.spatial import cKDTree
+    """Pairs of positions no farther apart than ``radius_pix``: array (n_pairs, 2) int; NaN is close to nothing.
 
-    points = np.stack([np.asarray(y, float), np.asarray(x, float)], 1)
-    finite = np.flatnonzero(np.isfinite(points).all(axis=1))
+    The first index of a pair is the smaller. In the plane squares of that size are several times faster than a tree.
+    """
+    points = np.stack([np.asarray(y, float), np.asarray(x, float)])
+    finite = np.flatnonzero(np.isfinite(points).all(axis=0))
     if finite.size < 2:
         return np.empty((0, 2), int)
-    return finite[cKDTree(points[finite]).query_pairs(radius_pix, output_type="ndarray")]
+    points = points.take(finite, axis=1)
+    order, groups = _in_squares(points, max(radius_pix, 1.0))
+    points, found = points.take(order, axis=1), []
+    for first, count in groups:
+        i = np.repeat(np.arange(len(order)), count)
+        j = np.arange(len(i)) + np.repeat(first - np.cumsum(count) + count, count)
+        offset = points.take(i, axis=1) - points.take(j, axis=1)
+        close = offset[0] ** 2 + offset[1] ** 2 <= radius_pix**2
+        found.append(np.stack([i[close], j[close]], 1))
+    return np.sort(finite[order[np.concatenate(found)]], axis=1)
+
+
+def _in_squares(points, side):
+    """Order of points (2, n) by the square they are in, and the ranges of those that may be within ``side`` of each.
+
+    The ranges are first and count, arrays (n,) into the points in that order: the rest of the point's own square and the
+    next one of the row, then three squares of the next row.
+    """
+    row, column = np.floor((points - points.min(axis=1, keepdims=True)) / side).astype(np.int64) + 1
+    width = column.max() + 2
+    key = row * width + column
+    order = np.argsort(key)
+    key = key[order]
+    own = np.arange(1, len(key) + 1)
+    below = np.searchsorted(key, key + width - 1)
+    counts = np.searchsorted(key, key + 1, side="right") - own, np.searchsorted(key, key + width + 2) - below
+    return order, zip((own, below), counts, strict=True)
 
 
 def reach_pix(template, limit):

@@ -16,6 +16,7 @@ _HOLE_RIDGE = 1e-7
 _LOSS_IGNORED = 1e-4
 _ORDERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
 _N_OUTPUTS = (1, 3, 6)
+_BLOCK = 1000
 
 
 def sample(image, y, x, template, derivatives=0):
@@ -40,7 +41,15 @@ def sample(image, y, x, template, derivatives=0):
         The value; with derivatives (value, dy, dx) or (value, dy, dx, dyy, dyx, dxx), per pixel and per pixel
         squared. NaN where the nearest pixel is off the image or NaN.
     """
-    return interpolate(_taps(image, y, x, np.nan), y, x, template, derivatives)
+    result = np.empty((_N_OUTPUTS[derivatives], len(y)))
+    for part in _blocks(len(y)):
+        result[:, part] = interpolate(_taps(image, y[part], x[part], np.nan), y[part], x[part], template, derivatives)
+    return tuple(result) if derivatives else result[0]
+
+
+def _blocks(n):
+    """Slices of n positions, few enough at a time that what is made for them stays in the cache."""
+    return [slice(start, start + _BLOCK) for start in range(0, n, _BLOCK)]
 
 
 def _taps(image, y, x, outside):
@@ -103,6 +112,14 @@ def read_at(rho, kappa, y, x, template):
     f150 and longer waves, 4e-3 at f280 with pixels of 0.5', more beside holes); the flux is divided by r and
     kappa multiplied by it, which keeps the one unbiased and the other true.
     """
+    result = np.empty((2, len(y)))
+    for part in _blocks(len(y)):
+        result[:, part] = _read_block(rho, kappa, y[part], x[part], template)
+    return tuple(result)
+
+
+def _read_block(rho, kappa, y, x, template):
+    """:func:`read_at` of a few positions."""
     rho_taps, kappa_taps = (_taps(image, y, x, 0) for image in (rho, kappa))
     observed = kappa_taps > 0
     depth = np.sqrt(np.where(observed, kappa_taps, 0))
@@ -123,14 +140,18 @@ def tap_weights(template, row, position, axis):
     Pixels floor(position) - 3 to floor(position) + 4, as in :func:`sample`.
     """
     start = templates.band_of(template, row) * (1 + 1 / N_SUB)
-    return look_up(_stacked_weights(template, axis, 0), np.mod(position, 1) + start)
+    return look_up(_stacked_weights(template, axis, 1), np.mod(position, 1) + start)
 
 
 def read_kappa(kappa, y, x):
     """kappa between its pixels, array (n,): linear in its root over observed pixels, NaN as for :func:`read_at`."""
-    taps = _taps(kappa, y, x, 0)
-    depth = np.sqrt(np.where(taps > 0, taps, 0))
-    return np.where(_nearest_valid(depth > 0, y, x), _linear(depth, y, x) ** 2, np.nan)
+    result = np.empty(len(y))
+    for part in _blocks(len(y)):
+        taps = _taps(kappa, y[part], x[part], 0)
+        depth = np.sqrt(np.where(taps > 0, taps, 0))
+        linear = _linear(depth, y[part], x[part]) ** 2
+        result[part] = np.where(_nearest_valid(depth > 0, y[part], x[part]), linear, np.nan)
+    return result
 
 
 def _own_response(template, observed, y, x):
@@ -163,11 +184,15 @@ def _read_unit_source(template, observed, y, x):
 
 def _linear(taps, y, x):
     """Linear interpolation over those of the nearest four pixels that are not 0; 0 if none is."""
-    near = taps[:, N_TAPS // 2 - 1 : N_TAPS // 2 + 1, N_TAPS // 2 - 1 : N_TAPS // 2 + 1]
-    fy, fx = (np.mod(np.where(np.isfinite(p), p, 0), 1) for p in (y, x))
-    weights = np.stack([1 - fy, fy], 1)[:, :, None] * np.stack([1 - fx, fx], 1)[:, None, :] * (near != 0)
-    total = weights.sum(axis=(1, 2))
-    return np.divide((weights * near).sum(axis=(1, 2)), total, out=np.zeros(len(total)), where=total > 0)
+    first = N_TAPS // 2 - 1
+    fy, fx = (p - np.floor(p) for p in (np.where(np.isfinite(p), p, 0) for p in (y, x)))
+    total, weights = np.zeros((2, len(taps)))
+    for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        near = taps[:, first + i, first + j]
+        weight = (fy if i else 1 - fy) * (fx if j else 1 - fx) * (near != 0)
+        total += weight * near
+        weights += weight
+    return np.divide(total, weights, out=np.zeros(len(total)), where=weights > 0)
 
 
 def _nearest_valid(valid, y, x):
@@ -177,14 +202,12 @@ def _nearest_valid(valid, y, x):
 
 
 def _separable(template, taps, y, x, derivatives):
-    band = templates.band_of(template, y)
+    start, n_orders = templates.band_of(template, y) * (1 + 1 / N_SUB), derivatives + 1
     left, right = (
-        np.stack(
-            [look_up(_stacked_weights(template, axis, o), p % 1 + band * (1 + 1 / N_SUB)) for o in range(n_orders)]
-        )
-        for n_orders, axis, p in ((derivatives + 1, 0, y), (derivatives + 1, 1, x))
+        look_up(_stacked_weights(template, axis, n_orders), p - np.floor(p) + start).reshape(-1, n_orders, N_TAPS)
+        for axis, p in ((0, y), (1, x))
     )
-    products = left.transpose(1, 0, 2) @ taps @ right.transpose(1, 2, 0)
+    products = left @ taps @ right.transpose(0, 2, 1)
     return np.stack([products[:, i, j] for i, j in _ORDERS[: _N_OUTPUTS[derivatives]]])
 
 
@@ -213,12 +236,12 @@ def _tap_covariance(template, row, valid):
     return matrix
 
 
-def _stacked_weights(template, axis, order):
-    """Weights of all bands in one table: band b starts at position b (1 + 1 / N_SUB)."""
-    key = "stacked", axis, order
-    if key not in template._tables:
-        rows = [
-            templates.weight_tables(template, band, axis, N_TAPS)[order].rows for band in range(len(template.values))
-        ]
-        template._tables[key] = Table(0.0, np.concatenate(rows))
-    return template._tables[key]
+def _stacked_weights(template, axis, n_orders):
+    """Weights of all bands in one table, those of the derivatives behind each other: band b starts at b (1 + 1 / N_SUB)."""
+
+    def make():
+        bands = [templates.weight_tables(template, band, axis, N_TAPS) for band in range(len(template.values))]
+        orders = (np.concatenate([tables[order].rows for tables in bands]) for order in range(n_orders))
+        return Table(0.0, np.concatenate(list(orders), axis=1))
+
+    return templates.remember(template, ("stacked", axis, n_orders), make)
