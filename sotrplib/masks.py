@@ -4,8 +4,6 @@ Every mask is boolean and true where a pixel is NOT to be used, as the bits of :
 named ``observed`` are true where there is data.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from sotrplib import geometry, maps, outlines, stamps
@@ -21,25 +19,6 @@ _SLACK = 1.5  # windows of discs are larger by this, for projections whose scale
 def unobserved_mask(kappa):
     """Pixels without data: kappa (or any weight) that is not positive."""
     return ~(kappa > 0)
-
-
-@dataclass(frozen=True, eq=False)
-class Unusable:
-    """Pixels under a mask with any of ``bits``, or without data: like an array (ny, nx) bool, made where it is read."""
-
-    mask: np.ndarray
-    kappa: np.ndarray
-    bits: int
-
-    @property
-    def shape(self):
-        """(ny, nx)"""
-        return self.mask.shape
-
-    def __getitem__(self, pixels):
-        bad = np.logical_not(self.kappa[pixels] > 0)
-        bad |= (self.mask[pixels] & self.mask.dtype.type(self.bits)) != 0
-        return bad
 
 
 def clean_kappa(kappa, fraction, *, reference="median"):
@@ -113,17 +92,19 @@ def edge_mask(observed, wcs, distance_arcmin, *, holes=True):
     return result
 
 
-def distance_to_bad_arcmin(bad, wcs, y, x):
+def distance_to_bad_arcmin(bad, wcs, y, x, *, bits=None):
     """Distance of positions to the nearest bad pixel.
 
     Parameters
     ----------
-    bad : array (ny, nx) or Unusable
+    bad : array (ny, nx)
         Not 0 at pixels that are unobserved or masked; all beyond the border of the map is bad too, except that a map of
         a full turn in RA continues on its other side.
     wcs : astropy.wcs.WCS
     y, x : array (n,)
         Pixel coordinates.
+    bits : int, optional
+        Those of ``bad`` that count, default all.
 
     Returns
     -------
@@ -131,11 +112,17 @@ def distance_to_bad_arcmin(bad, wcs, y, x):
         Arcmin from the position to the centre of that pixel; 0 on a bad pixel and off the map, inf if no pixel is bad.
     """
     y, x = np.atleast_1d(np.asarray(y, float)), np.atleast_1d(np.asarray(x, float))
-    row, column = _rim(bad, np.logical_not, _full_turn(bad.shape, wcs))
+
+    def is_good(pixels):
+        if bits is None or not pixels.any():
+            return np.logical_not(pixels)
+        return pixels & pixels.dtype.type(bits) == 0
+
+    row, column = _rim(bad, is_good, _full_turn(bad.shape, wcs))
     rim = geometry.unit_vectors(*geometry.pix2sky(wcs, row, column))
     seen = np.isfinite(rim).all(axis=1)
     good = geometry.inside(bad.shape, y, x)
-    good[good] = bad[np.floor(y[good] + 0.5).astype(int), np.floor(x[good] + 0.5).astype(int)] == 0
+    good[good] = is_good(bad[np.floor(y[good] + 0.5).astype(int), np.floor(x[good] + 0.5).astype(int)])
     position = geometry.unit_vectors(*geometry.pix2sky(wcs, y, x))
     good &= np.isfinite(position).all(axis=1)
     distance = np.where(good, np.inf, 0.0)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_SQUARES_BITS = (9, 6, 3, 0)  # sides of the squares, as powers of two; the last are single points
+_SQUARES_BITS = (9, 5, 0)  # sides of the squares, as powers of two; the last are single points
 _STRAIGHT = 0.1  # thickness over radius of pieces on which the distance is a parabola to a pixel
 _BESIDE = 2  # points on either side of its vertex that may be the nearest
 _AT_ONCE = 250_000

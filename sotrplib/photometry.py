@@ -21,7 +21,7 @@ _CHANGE_SIGMA = 5.0
 WING_SIGMA = 3.0  # what the wings of a brighter source add before a flux is flagged NEAR_BRIGHT
 _TIME_STEP_S = 60.0  # neighbouring pixels farther apart in time belong to different scans
 _STAMP_WING = 0.02  # significance above which a neighbour is taken out of a stamp
-_STAMPS_AT_ONCE = 4096
+_STAMPS_AT_ONCE = 2048
 _PAIRS_AT_ONCE = 512
 
 
@@ -34,6 +34,13 @@ class Expected(NamedTuple):
     dec_deg: np.ndarray
     ra_err_arcsec: np.ndarray
     dec_err_arcsec: np.ndarray
+
+
+class _Heights(NamedTuple):
+    """Heights of sources in s (n,), and s with its derivatives (6, n) at their positions if it was read already."""
+
+    fitted: np.ndarray
+    values: np.ndarray | None = None
 
 
 def measure(rho, kappa, y, x, template, *, blend_limit=0.01):
@@ -90,16 +97,17 @@ def forced_photometry(skymap, catalog, pointing, options):
     """
     catalog, expected = _on_map(skymap, catalog, pointing, options["flux_min_mjy"])
     y, x = expected.y, expected.x
-    s, kappa = read_between(skymap, y, x, options["interpolation"])
+    s, kappa, *values = _read(skymap, y, x, options["interpolation"])
     shares, limit = catalog["flux_mjy"].to_numpy(float), options["blend_limit"]
     solved = solve_blends(y, x, s * np.sqrt(kappa), kappa, skymap.template, blend_limit=limit, shares=shares)
     flags = _state_flags(skymap, y, x)
     columns = _flux_columns(catalog, solved, (flags & _UNUSABLE) == 0)
     columns["time_unix_s"] = read_time(skymap, y, x)
-    bad = masks.Unusable(skymap.mask, skymap.kappa, _MASKED)
-    columns["edge_distance_arcmin"] = masks.distance_to_bad_arcmin(bad, skymap.wcs, y, x)
+    bits = _MASKED | tables.MASK_BITS["UNOBSERVED"]
+    columns["edge_distance_arcmin"] = masks.distance_to_bad_arcmin(skymap.mask, skymap.wcs, y, x, bits=bits)
     chosen = np.flatnonzero((columns["snr"] >= options["offset_snr_min"]) & ~solved.merged)
-    offsets, bad_shape = _offset_columns(skymap, expected, solved.flux * np.sqrt(kappa), chosen, options)
+    heights = _Heights(solved.flux * np.sqrt(kappa), *values)
+    offsets, bad_shape = _offset_columns(skymap, expected, heights, chosen, options)
     columns |= offsets
     flags |= _where(bad_shape, "BAD_SHAPE")
     flags |= _place_flags(skymap, y, x, columns, options["near_edge_arcmin"])
@@ -269,6 +277,14 @@ def _on_map(skymap, catalog, pointing, flux_min_mjy):
     return bright[inside], Expected(*(np.atleast_1d(values)[inside] for values in expected))
 
 
+def _read(skymap, y, x, interpolation):
+    """s and kappa of :func:`read_between`; with the template, which reads all that a fit of the position starts from,
+    also s and its derivatives (6, n)."""
+    if interpolation == "template":
+        return reading.read_at(skymap.rho, skymap.kappa, y, x, skymap.template, derivatives=2)
+    return read_between(skymap, y, x, interpolation)
+
+
 def _state_flags(skymap, y, x):
     """Flags of the nearest pixel, array (n,) uint32: NO_DATA or MASKED, and NO_TIME."""
     pixel = np.rint(y).astype(int), np.rint(x).astype(int)
@@ -287,7 +303,7 @@ def _where(condition, name):
 
 def _flux_columns(catalog, solved, usable):
     flux, error = (np.where(usable, values, np.nan) for values in (solved.flux, solved.flux_err))
-    same = {name: catalog[name].to_numpy() for name in ("source_id", "source_name", "ra_deg", "dec_deg")}
+    same = {name: catalog[name].array for name in ("source_id", "source_name", "ra_deg", "dec_deg")}
     return same | {
         "flux_mjy": flux,
         "flux_err_mjy": error,
@@ -298,15 +314,15 @@ def _flux_columns(catalog, solved, usable):
     }
 
 
-def _offset_columns(skymap, expected, height, chosen, options):
+def _offset_columns(skymap, expected, heights, chosen, options):
     """Fitted minus expected positions of the chosen sources, NaN for the others and where the fit failed.
 
     And which of them do not look like the template, array (n,) bool; none if ``chi2_max`` is 0.
     """
-    offset, error = np.full((2, len(height)), np.nan), np.full((2, len(height)), np.nan)
-    bad_shape = np.zeros(len(height), bool)
+    offset, error = np.full((2, 2, len(expected.y)), np.nan)
+    bad_shape = np.zeros(len(expected.y), bool)
     if len(chosen):
-        found, chi2 = _refine_alone(skymap, expected, height, chosen, options)
+        found, chi2 = _refine_alone(skymap, expected, heights, chosen, options)
         bad_shape[chosen] = chi2 > (options["chi2_max"] or np.inf)
         good = found.converged & (found.s_max > 0)
         index, y, x = chosen[good], found.y[good], found.x[good]
@@ -317,7 +333,7 @@ def _offset_columns(skymap, expected, height, chosen, options):
     return dict(zip(names, (*offset, *error), strict=True)), bad_shape
 
 
-def _refine_alone(skymap, expected, height, chosen, options):
+def _refine_alone(skymap, expected, heights, chosen, options):
     """Positions of sources as they are when the models of all others are taken away.
 
     And their reduced chi-square against the template, NaN if ``chi2_max`` is 0. Sources that no other reaches are
@@ -327,15 +343,15 @@ def _refine_alone(skymap, expected, height, chosen, options):
     max_shift = options["offset_max_arcmin"] / np.mean(template.step_arcmin[:, 0])
     half = _stamp_half(template, max_shift, options["chi2_max"])
     size = half, max_shift, options["chi2_max"]
-    stamp, other = _neighbours(expected, height, chosen, np.sqrt(2) * half, templates.envelope(template))
+    stamp, other = _neighbours(expected, heights.fitted, chosen, np.sqrt(2) * half, templates.envelope(template))
     parts = _parts(expected.y[chosen], np.bincount(stamp, minlength=len(chosen)) > 0)
-    found = [_refine_on_map(skymap, expected, chosen[parts[0]], size)]
+    found = [_refine_on_map(skymap, expected, heights.values, chosen[parts[0]], size)]
     place = np.full(len(chosen), -1)
     for part in parts[1:]:
         place[:], place[part] = -1, np.arange(len(part))
         here = place[stamp] >= 0
         pairs = place[stamp[here]], other[here]
-        found.append(_refine_stamps(skymap, expected, height, (chosen[part], pairs), size))
+        found.append(_refine_stamps(skymap, expected, heights.fitted, (chosen[part], pairs), size))
     order, columns = np.argsort(np.concatenate(parts)), zip(*found, strict=True)
     *refined, chi2 = (np.concatenate(values)[order] for values in columns)
     return positions.Refined(*refined), chi2
@@ -357,11 +373,12 @@ def _parts(y, crowded):
     return [np.flatnonzero(~crowded), *parts]
 
 
-def _refine_on_map(skymap, expected, chosen, size):
+def _refine_on_map(skymap, expected, values, chosen, size):
     """:class:`positions.Refined` and chi-square of sources that stand alone, one after the other."""
     _, max_shift, chi2_max = size
     s, start = stamps.Significance(skymap.rho, skymap.kappa), (expected.y[chosen], expected.x[chosen])
-    found = positions.refine(s, *start, skymap.template, max_shift_pix=max_shift)
+    values = None if values is None else values[:, chosen]
+    found = positions.refine(s, *start, skymap.template, max_shift_pix=max_shift, values=values)
     return *found, _chi2(s, found, skymap.template, chi2_max)
 
 
@@ -402,8 +419,9 @@ def _stamps(skymap, expected, height, chosen, pairs, half):
         fy, fx = expected.y[j] - row[i], expected.x[j] - column[i]
         models = templates.patches(skymap.template, fy, fx, expected.y[j], half)
         models = np.multiply(models, height[j][:, None, None], dtype="f4", casting="same_kind")
-        index, first = np.unique(i, return_index=True)
-        images[index] -= np.add.reduceat(models, first, axis=0)
+        rank = np.arange(len(i)) - np.searchsorted(i, i)
+        for k in range(rank.max() + 1):  # of each stamp one neighbour at a time
+            images[i[rank == k]] -= models[rank == k]
     return images, row, column
 
 

@@ -16,7 +16,7 @@ _HOLE_RIDGE = 1e-7
 _LOSS_IGNORED = 1e-4
 _ORDERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
 _N_OUTPUTS = (1, 3, 6)
-_BLOCK = 1000
+_BLOCK = 2000
 
 
 def sample(image, y, x, template, derivatives=0):
@@ -42,14 +42,15 @@ def sample(image, y, x, template, derivatives=0):
         squared. NaN where the nearest pixel is off the image or NaN.
     """
     result = np.empty((_N_OUTPUTS[derivatives], len(y)))
-    for part in _blocks(len(y)):
+    for part in _blocks(y):
         result[:, part] = interpolate(_taps(image, y[part], x[part], np.nan), y[part], x[part], template, derivatives)
     return tuple(result) if derivatives else result[0]
 
 
-def _blocks(n):
-    """Slices of n positions, few enough at a time that what is made for them stays in the cache."""
-    return [slice(start, start + _BLOCK) for start in range(0, n, _BLOCK)]
+def _blocks(y):
+    """Index of positions in the order of their rows, some at a time: what is read and made for them stays in the cache."""
+    order = np.argsort(y)
+    return [order[start : start + _BLOCK] for start in range(0, len(order), _BLOCK)]
 
 
 def _taps(image, y, x, outside):
@@ -87,7 +88,7 @@ def interpolate(taps, y, x, template, derivatives=0):
     return tuple(result) if derivatives else result[0]
 
 
-def read_at(rho, kappa, y, x, template):
+def read_at(rho, kappa, y, x, template, derivatives=0):
     """Read a filtered map between its pixels.
 
     Parameters
@@ -97,6 +98,8 @@ def read_at(rho, kappa, y, x, template):
     y, x : array (n,)
         Positions in pixels.
     template : Template
+    derivatives : {0, 1, 2}
+        See below.
 
     Returns
     -------
@@ -104,6 +107,8 @@ def read_at(rho, kappa, y, x, template):
         rho/sqrt(kappa), with noise of unit variance. NaN where the nearest pixel is unobserved or off the map.
     kappa : array (n,)
         Such that ``s / sqrt(kappa)`` is the flux and ``kappa**-0.5`` its error.
+    values : array (3 or 6, n)
+        Only with derivatives: s without the correction of the notes and its derivatives, as by :func:`sample`.
 
     Notes
     -----
@@ -112,20 +117,22 @@ def read_at(rho, kappa, y, x, template):
     f150 and longer waves, 4e-3 at f280 with pixels of 0.5', more beside holes); the flux is divided by r and
     kappa multiplied by it, which keeps the one unbiased and the other true.
     """
-    result = np.empty((2, len(y)))
-    for part in _blocks(len(y)):
-        result[:, part] = _read_block(rho, kappa, y[part], x[part], template)
-    return tuple(result)
+    result = np.empty((2 + _N_OUTPUTS[derivatives], len(y)))
+    for part in _blocks(y):
+        result[:, part] = _read_block(rho, kappa, y[part], x[part], template, derivatives)
+    return (*result[:2], result[2:])[: 3 if derivatives else 2]
 
 
-def _read_block(rho, kappa, y, x, template):
-    """:func:`read_at` of a few positions."""
+def _read_block(rho, kappa, y, x, template, derivatives):
+    """s and kappa of :func:`read_at` for a few positions, and what :func:`sample` gives."""
     rho_taps, kappa_taps = (_taps(image, y, x, 0) for image in (rho, kappa))
     observed = kappa_taps > 0
     depth = np.sqrt(np.where(observed, kappa_taps, 0))
-    s = interpolate(np.divide(rho_taps, depth, out=np.full(depth.shape, np.nan, "f4"), where=observed), y, x, template)
+    s = np.divide(rho_taps, depth, out=np.full(depth.shape, np.nan, "f4"), where=observed)
+    values = np.reshape(interpolate(s, y, x, template, derivatives), (-1, len(y)))
     response = _own_response(template, observed, y, x)
-    return s / np.sqrt(response), np.where(np.isfinite(s), _linear(depth, y, x) ** 2 * response, np.nan)
+    depth = np.where(np.isfinite(values[0]), _linear(depth, y, x) ** 2 * response, np.nan)
+    return np.concatenate([[values[0] / np.sqrt(response), depth], values])
 
 
 def response(template, y, x):
@@ -146,7 +153,7 @@ def tap_weights(template, row, position, axis):
 def read_kappa(kappa, y, x):
     """kappa between its pixels, array (n,): linear in its root over observed pixels, NaN as for :func:`read_at`."""
     result = np.empty(len(y))
-    for part in _blocks(len(y)):
+    for part in _blocks(y):
         taps = _taps(kappa, y[part], x[part], 0)
         depth = np.sqrt(np.where(taps > 0, taps, 0))
         linear = _linear(depth, y[part], x[part]) ** 2
