@@ -135,8 +135,7 @@ def _measure(field, found):
     """Columns of shape, and distance to the edge."""
     error, skymap = field.options["template_err"], field.skymap
     what = found.residual, found.peaks, skymap.template
-    shape = shapes.measure(*what, subtracted=found.painted, template_err=error)
-    islands = shapes.measure_islands(*what, subtracted=found.painted)
+    shape, islands = shapes.measure_both(*what, subtracted=found.painted, template_err=error)
     edge = masks.distance_to_bad_arcmin(skymap.mask, skymap.wcs, *found.peaks[:2])
     return shape._asdict() | islands._asdict() | {"edge_distance_arcmin": edge}
 

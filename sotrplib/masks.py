@@ -114,9 +114,9 @@ def distance_to_bad_arcmin(bad, wcs, y, x, *, bits=None):
     y, x = np.atleast_1d(np.asarray(y, float)), np.atleast_1d(np.asarray(x, float))
 
     def is_good(pixels):
-        if bits is None or not pixels.any():
-            return np.logical_not(pixels)
-        return pixels & pixels.dtype.type(bits) == 0
+        if not pixels.any():
+            return True
+        return np.logical_not(pixels) if bits is None else pixels & pixels.dtype.type(bits) == 0
 
     row, column = _rim(bad, is_good, _full_turn(bad.shape, wcs))
     rim = geometry.unit_vectors(*geometry.pix2sky(wcs, row, column))
@@ -320,7 +320,7 @@ def _full_turn(shape, wcs):
 def _rim(image, is_observed, full_turn):
     """Unobserved pixels (y, x) next to an observed one, those just beyond the border included, in order of rows.
 
-    ``is_observed`` makes what is observed out of some rows of ``image``.
+    ``is_observed`` makes what is observed out of some rows of ``image``, True if all is.
     """
     ny, nx = image.shape
     found = []
@@ -328,12 +328,12 @@ def _rim(image, is_observed, full_turn):
         rows = slice(row - 1, min(row + _BLOCK_ROWS, ny + 1))
         inside = slice(max(rows.start, 0), min(rows.stop, ny))
         observed = is_observed(image[inside])
-        if inside != rows or not observed.all():
+        if inside != rows or not np.all(observed):
             padded = np.zeros((rows.stop - rows.start, nx + 2), bool)
             padded[inside.start - rows.start : inside.stop - rows.start, 1:-1] = observed
             found.append(_rim_of_rows(padded, full_turn) + row * (nx + 2))
         elif not full_turn:
-            found.append((np.arange(row, row + len(observed))[:, None] * (nx + 2) + [0, nx + 1]).ravel())
+            found.append((np.arange(row, row + rows.stop - rows.start)[:, None] * (nx + 2) + [0, nx + 1]).ravel())
     index = np.sort(np.concatenate(found))
     y, x = np.divmod(index[np.append(True, np.diff(index) > 0)[: len(index)]], nx + 2)
     return y - 1, x - 1

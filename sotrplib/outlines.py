@@ -94,7 +94,8 @@ def _nearest(positions, points, levels):
 
     to_middle = cdist(positions, levels[0].middle)
     enough = to_middle.min(axis=1)
-    i, piece = np.nonzero(to_middle - (enough + _ROUNDING)[:, None] <= levels[0].radius)
+    near = np.flatnonzero(to_middle - (enough + _ROUNDING)[:, None] <= levels[0].radius)
+    i, piece = np.divmod(near, to_middle.shape[1])
     for pieces, below in zip(levels[:-1], levels[1:], strict=True):
         near = _to_lines(positions.take(i, axis=0), *(ends.take(piece, axis=0) for ends in (pieces.start, pieces.end)))
         near = near - pieces.thickness[piece] <= enough[i] + _ROUNDING

@@ -417,8 +417,7 @@ def _stamps(skymap, expected, height, chosen, pairs, half):
     for start in range(0, len(stamp), _PAIRS_AT_ONCE):
         i, j = stamp[start : start + _PAIRS_AT_ONCE], other[start : start + _PAIRS_AT_ONCE]
         fy, fx = expected.y[j] - row[i], expected.x[j] - column[i]
-        models = templates.patches(skymap.template, fy, fx, expected.y[j], half)
-        models = np.multiply(models, height[j][:, None, None], dtype="f4", casting="same_kind")
+        models = templates.patches(skymap.template, fy, fx, expected.y[j], half, amplitude=height[j])
         rank = np.arange(len(i)) - np.searchsorted(i, i)
         for k in range(rank.max() + 1):  # of each stamp one neighbour at a time
             images[i[rank == k]] -= models[rank == k]

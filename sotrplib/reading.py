@@ -53,11 +53,11 @@ def _blocks(y):
     return [order[start : start + _BLOCK] for start in range(0, len(order), _BLOCK)]
 
 
-def _taps(image, y, x, outside):
+def _taps(image, y, x, outside, n_taps=N_TAPS):
     """The 8 x 8 pixels (n, 8, 8) around each position, ``outside`` where they are off the image."""
     row, column = (np.clip(np.where(np.isfinite(p), p, -_FAR), -_FAR, _FAR) for p in (y, x))
-    first = (np.floor(p).astype(int) + 1 - N_TAPS // 2 for p in (row, column))
-    return stamps.cut(image, *first, N_TAPS, outside=outside)
+    first = (np.floor(p).astype(int) + 1 - n_taps // 2 for p in (row, column))
+    return stamps.cut(image, *first, n_taps, outside=outside)
 
 
 def interpolate(taps, y, x, template, derivatives=0):
@@ -152,13 +152,10 @@ def tap_weights(template, row, position, axis):
 
 def read_kappa(kappa, y, x):
     """kappa between its pixels, array (n,): linear in its root over observed pixels, NaN as for :func:`read_at`."""
-    result = np.empty(len(y))
-    for part in _blocks(y):
-        taps = _taps(kappa, y[part], x[part], 0)
-        depth = np.sqrt(np.where(taps > 0, taps, 0))
-        linear = _linear(depth, y[part], x[part]) ** 2
-        result[part] = np.where(_nearest_valid(depth > 0, y[part], x[part]), linear, np.nan)
-    return result
+    y, x = np.asarray(y, float), np.asarray(x, float)
+    taps = _taps(kappa, y, x, 0, 2)
+    depth = np.sqrt(np.where(taps > 0, taps, 0))
+    return np.where(_nearest_valid(depth > 0, y, x), _linear(depth, y, x) ** 2, np.nan)
 
 
 def _own_response(template, observed, y, x):
@@ -191,7 +188,7 @@ def _read_unit_source(template, observed, y, x):
 
 def _linear(taps, y, x):
     """Linear interpolation over those of the nearest four pixels that are not 0; 0 if none is."""
-    first = N_TAPS // 2 - 1
+    first = taps.shape[1] // 2 - 1
     fy, fx = (p - np.floor(p) for p in (np.where(np.isfinite(p), p, 0) for p in (y, x)))
     total, weights = np.zeros((2, len(taps)))
     for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
@@ -204,7 +201,7 @@ def _linear(taps, y, x):
 
 def _nearest_valid(valid, y, x):
     known = np.isfinite(y) & np.isfinite(x)
-    near = [N_TAPS // 2 - 1 + (np.mod(np.where(known, p, 0), 1) >= 0.5) for p in (y, x)]
+    near = [valid.shape[1] // 2 - 1 + (np.mod(np.where(known, p, 0), 1) >= 0.5) for p in (y, x)]
     return known & valid[np.arange(len(valid)), near[0], near[1]]
 
 
