@@ -14,7 +14,6 @@ from sotrplib.template import N_TAPS
 _FAR = 1e6  # pixels, for positions that are not known
 _HOLE_RIDGE = 1e-7
 _LOSS_IGNORED = 1e-4
-_ORDERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
 _N_OUTPUTS = (1, 3, 6)
 _BLOCK = 2000
 
@@ -212,7 +211,7 @@ def _separable(template, taps, y, x, derivatives):
         for axis, p in ((0, y), (1, x))
     )
     products = left @ taps @ right.transpose(0, 2, 1)
-    return np.stack([products[:, i, j] for i, j in _ORDERS[: _N_OUTPUTS[derivatives]]])
+    return np.stack([products[:, i, j] for i, j in templates.ORDERS[: _N_OUTPUTS[derivatives]]])
 
 
 def _solved(template, taps, y, x, derivatives):
@@ -225,7 +224,7 @@ def _solved(template, taps, y, x, derivatives):
         solution = np.linalg.solve(_tap_covariance(template, row, valid), pixels[:, :, None])[:, :, 0]
         offset_y, offset_x = (grid.ravel() - (N_TAPS // 2 - 1) for grid in np.indices((N_TAPS, N_TAPS)))
         dy, dx = y[index, None] % 1 - offset_y, x[index, None] % 1 - offset_x
-        for order, orders in enumerate(_ORDERS[: len(result)]):
+        for order, orders in enumerate(templates.ORDERS[: len(result)]):
             covariance = np.where(valid, templates.evaluate_pixels(template, dy, dx, row, orders=orders), 0)
             result[order, index] = np.einsum("nt,nt->n", covariance, solution)
     return result

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sotrplib import autocorrelation
-from sotrplib.interpolation import continue_samples, decompose, look_up, read_middle, wiener_weights
+from sotrplib.interpolation import Table, continue_samples, decompose, look_up, read_middle, wiener_weights
 
 N_TAPS = 8  # pixels on each axis that a value between pixels is read from
+ORDERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))  # of derivatives along y and x
 _FACTOR_TAPS = 48
 
 
@@ -213,6 +214,34 @@ def evaluate_pixels(template, dy, dx, row, *, orders=(0, 0)):
     return result.reshape(dy.shape)
 
 
+def evaluate_derivatives(template, dy, dx, row):
+    """A and its derivatives up to the second at offsets in pixels of the map, per pixel and per pixel squared.
+
+    Parameters
+    ----------
+    template : Template
+    dy, dx, row : array
+        As for :func:`evaluate_pixels`.
+
+    Returns
+    -------
+    array (6, ...)
+        A, dy, dx, dyy, dyx, dxx: what :func:`evaluate_pixels` gives for each of these orders.
+    """
+    bands = band_of(template, row)
+    dx = np.asarray(dx, float) * _stretch(template, row, bands)
+    dy, dx, bands = np.broadcast_arrays(np.asarray(dy, float), dx, bands)
+    result = np.empty((len(ORDERS), dy.size))
+    for band, index in by_band(bands.ravel()):
+        left, right = (
+            look_up(_factors(template, band, axis), offset.ravel()[index]).reshape(len(index), 3, -1)
+            for axis, offset in enumerate((dy, dx))
+        )
+        products = left @ right.transpose(0, 2, 1)
+        result[:, index] = [products[:, i, j] for i, j in ORDERS]
+    return result.reshape(-1, *dy.shape)
+
+
 def by_band(bands, block=1 << 17):
     """Pairs of a band and the indices that it serves, no more than ``block`` at a time."""
     for band in np.unique(bands):
@@ -369,6 +398,16 @@ def _factor(template, band, axis, order):
         return continue_samples(_samples(template, band)[axis], weights[order])
 
     return _cached(template, band, ("factor", axis, order), make)
+
+
+def _factors(template, band, axis):
+    """The tables of :func:`_factor` for the orders 0 to 2 in one, behind each other."""
+
+    def make():
+        tables = [_factor(template, band, axis, order) for order in range(3)]
+        return Table(tables[0].start, np.concatenate([table.rows for table in tables], axis=1))
+
+    return _cached(template, band, ("factors", axis), make)
 
 
 def _samples(template, band):
