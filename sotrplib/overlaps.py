@@ -121,8 +121,10 @@ def strong_members(peaks, template):
     return _members(_strong_pairs(peaks, template))
 
 
-def separate_heights(s_image, peaks, template):
+def separate_heights(s_image, peaks, template, *, values=None):
     """Heights without the wings of all others, and errors, of sources whose positions are known.
+
+    ``values`` (n,) are those of s at their positions, if they were read already.
 
     Returns
     -------
@@ -134,7 +136,8 @@ def separate_heights(s_image, peaks, template):
         Sources that another adds more than 0.5 to, and those others.
     """
     pairs = overlapping_pairs(*peaks[:3], template, limit=_STRONG, contribution=_WING_SIGMA)
-    height = solve_heights(reading.sample(s_image, peaks.y, peaks.x, template), pairs)
+    values = reading.sample(s_image, peaks.y, peaks.x, template) if values is None else values
+    height = solve_heights(values, pairs)
     curvature = templates.pixel_curvature(template, peaks.y)
     result = Refined(*peaks[:2], height, *positions.position_covariance(curvature, height), peaks.converged)
     height_err, blended = np.ones(len(height)), np.zeros(len(height), bool)
