@@ -358,11 +358,15 @@ def _refine_alone(skymap, expected, heights, chosen, options):
 
 
 def _stamp_half(template, max_shift, chi2_max):
-    """Half size of stamps that hold all that is read of a source moved by up to ``max_shift`` pixels."""
-    around = templates.N_TAPS // 2
+    """Half size of stamps that hold all that is read of a source moved by up to ``max_shift`` pixels.
+
+    A source is within half a pixel of the middle, and read from the pixel below it, three before and four behind.
+    """
+    half = int(max_shift + 0.5) + templates.N_TAPS // 2
     if chi2_max:
-        around = max(around, *(shapes.stamp_half(template, band) for band in range(len(template.step_arcmin))))
-    return int(np.ceil(max_shift)) + around + 1
+        around = max(shapes.stamp_half(template, band) for band in range(len(template.step_arcmin)))
+        half = max(half, int(max_shift + 1) + around)
+    return half
 
 
 def _parts(y, crowded):

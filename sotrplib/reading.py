@@ -126,8 +126,12 @@ def _read_block(rho, kappa, y, x, template, derivatives):
     """s and kappa of :func:`read_at` for a few positions, and what :func:`sample` gives."""
     rho_taps, kappa_taps = (_taps(image, y, x, 0) for image in (rho, kappa))
     observed = kappa_taps > 0
-    depth = np.sqrt(np.where(observed, kappa_taps, 0))
-    s = np.divide(rho_taps, depth, out=np.full(depth.shape, np.nan, "f4"), where=observed)
+    if observed.all():
+        depth = np.sqrt(kappa_taps)
+        s = rho_taps / depth
+    else:
+        depth = np.sqrt(np.where(observed, kappa_taps, 0))
+        s = np.divide(rho_taps, depth, out=np.full(depth.shape, np.nan, "f4"), where=observed)
     values = np.reshape(interpolate(s, y, x, template, derivatives), (-1, len(y)))
     response = _own_response(template, observed, y, x)
     depth = np.where(np.isfinite(values[0]), _linear(depth, y, x) ** 2 * response, np.nan)
