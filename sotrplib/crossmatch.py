@@ -123,15 +123,15 @@ def groups(ra_deg, dec_deg, radius_arcsec):
 
 def connected(n, i, j):
     """Labels (n,) of the connected components of n nodes joined by pairs (i, j), in order of first appearance."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    graph = coo_array((np.ones(len(i), bool), (i, j)), shape=(n, n))
-    labels = connected_components(graph, directed=False)[1]
-    first = np.unique(labels, return_index=True)[1]
-    rank = np.empty(len(first), int)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return rank[labels]
+    first, before = np.arange(n), None
+    while not np.array_equal(first, before):
+        before, lowest = first, np.minimum(first[i], first[j])
+        first = first.copy()
+        for node in (before[i], before[j]):
+            np.minimum.at(first, node, lowest)
+        while not np.array_equal(first, first := first[first]):
+            pass
+    return np.cumsum(first == np.arange(n))[first] - 1 if n else first
 
 
 def _near(first, second, radius_arcsec):

@@ -14,7 +14,7 @@ _SQUARES_BITS = (9, 5, 0)  # sides of the squares, as powers of two; the last ar
 _STRAIGHT = 0.1  # thickness over radius of pieces on which the distance is a parabola to a pixel
 _BESIDE = 2  # points on either side of its vertex that may be the nearest
 _AT_ONCE = 250_000
-_ROUNDING = 1e-12
+_ROUNDING = 1e-7  # of distances between unit vectors by their product
 
 
 class _Pieces(NamedTuple):
@@ -90,10 +90,8 @@ def _cut(points, place, bits):
 
 def _nearest(positions, points, levels):
     """:func:`nearest` from the pieces of all levels."""
-    from scipy.spatial.distance import cdist
-
-    to_middle = cdist(positions, levels[0].middle)
-    enough = to_middle.min(axis=1)
+    to_middle = np.sqrt(np.maximum(2 - 2 * positions @ levels[0].middle.T, 0))
+    enough = to_middle.min(axis=1) + _ROUNDING
     near = np.flatnonzero(to_middle - (enough + _ROUNDING)[:, None] <= levels[0].radius)
     i, piece = np.divmod(near, to_middle.shape[1])
     for pieces, below in zip(levels[:-1], levels[1:], strict=True):

@@ -215,9 +215,9 @@ def count_above_half(sources, height):
 
 
 def _connected(above):
-    """Which pixels of each stamp (n, k, k) bool are connected to its middle.
+    """Which pixels of each stamp (n, k, k) bool are connected to its middle, over edges or corners.
 
-    Only stamps in which one of them has no neighbour nearer to the middle are labelled.
+    Only stamps in which one of them has no neighbour nearer to the middle are filled from there, step by step.
     """
     middle = above.shape[1] // 2
     toward = np.zeros_like(above)
@@ -226,23 +226,30 @@ def _connected(above):
     toward[:, :, middle + 1 :] |= above[:, :, middle:-1]
     toward[:, middle, middle] = True
     odd = np.flatnonzero((above > toward).any(axis=(1, 2)))
-    labels, result = _label_stamps(above[odd]), above.copy()
-    result[odd] = (labels == labels[:, middle, middle][:, None, None]) & (labels > 0)
+    result = above.copy()
+    if odd.size:
+        result[odd] = _fill(above[odd])
     return result
+
+
+def _fill(above):
+    """:func:`_connected` for stamps of any form; scipy would take longer to be imported."""
+    own, middle, count = np.zeros_like(above), above.shape[1] // 2, -1
+    own[:, middle, middle] = above[:, middle, middle]
+    while count != (count := np.count_nonzero(own)):
+        rows = own.copy()
+        rows[:, 1:] |= own[:, :-1]
+        rows[:, :-1] |= own[:, 1:]
+        own = rows & above
+        own[:, :, 1:] |= rows[:, :, :-1]
+        own[:, :, :-1] |= rows[:, :, 1:]
+        own &= above
+    return own
 
 
 def _above_half(sources, height):
     with np.errstate(invalid="ignore"):
         return sources > (0.5 * height[:, None, None]).astype(sources.dtype)
-
-
-def _label_stamps(above):
-    """Labels of the connected pixels in each stamp (n, k, k) bool, 0 elsewhere."""
-    from scipy import ndimage
-
-    in_plane = np.zeros((3, 3, 3), int)
-    in_plane[1] = 1
-    return ndimage.label(above, in_plane)[0]
 
 
 class _Stamps(NamedTuple):
