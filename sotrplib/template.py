@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sotrplib import autocorrelation
-from sotrplib.interpolation import Table, continue_samples, decompose, look_up, read_middle, wiener_weights
+from sotrplib.interpolation import continue_samples, decompose, look_up, read_middle, wiener_weights
 
 N_TAPS = 8  # pixels on each axis that a value between pixels is read from
 ORDERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))  # of derivatives along y and x
@@ -234,11 +234,10 @@ def evaluate_derivatives(template, dy, dx, row):
     result = np.empty((len(ORDERS), dy.size))
     for band, index in by_band(bands.ravel()):
         left, right = (
-            look_up(_factors(template, band, axis), offset.ravel()[index]).reshape(len(index), 3, -1)
+            [look_up(_factor(template, band, axis, order), offset.ravel()[index]) for order in range(3)]
             for axis, offset in enumerate((dy, dx))
         )
-        products = left @ right.transpose(0, 2, 1)
-        result[:, index] = [products[:, i, j] for i, j in ORDERS]
+        result[:, index] = [np.einsum("nr,nr->n", left[i], right[j]) for i, j in ORDERS]
     return result.reshape(-1, *dy.shape)
 
 
@@ -291,10 +290,10 @@ def _patches_of_band(template, band, places, axis, form):
     """Patches of A as one band has it; ``places`` are fy, fx, row and amplitude, ``form`` filtered and the dtype."""
     (fy, fx, row, amplitude), (filtered, dtype) = places, form
     stretch = np.broadcast_to(_stretch(template, row, band, filtered=filtered), fy.shape)
-    left = look_up(_factor(template, band, 0, 0), axis - fy[:, None])
-    right = look_up(_factor(template, band, 1, 0), (axis - fx[:, None]) * stretch[:, None])
-    left = (left * amplitude[:, None, None]).astype(dtype, copy=False)
-    return left @ right.astype(dtype, copy=False).transpose(0, 2, 1)
+    left = look_up(_factor(template, band, 0, 0), axis - fy[:, None], dtype)
+    right = look_up(_factor(template, band, 1, 0), (axis - fx[:, None]) * stretch[:, None], dtype)
+    left *= amplitude[:, None, None]
+    return left @ right.transpose(0, 2, 1)
 
 
 def _mend_foreign_rows(template, result, places, axis):
@@ -398,16 +397,6 @@ def _factor(template, band, axis, order):
         return continue_samples(_samples(template, band)[axis], weights[order])
 
     return _cached(template, band, ("factor", axis, order), make)
-
-
-def _factors(template, band, axis):
-    """The tables of :func:`_factor` for the orders 0 to 2 in one, behind each other."""
-
-    def make():
-        tables = [_factor(template, band, axis, order) for order in range(3)]
-        return Table(tables[0].start, np.concatenate([table.rows for table in tables], axis=1))
-
-    return _cached(template, band, ("factors", axis), make)
 
 
 def _samples(template, band):
