@@ -236,9 +236,14 @@ def _solved(template, taps, y, x, derivatives):
 
 def _tap_covariance(template, row, valid):
     """Covariance (n, 64, 64) of the taps; those that are not ``valid`` (n, 64) are set apart by zeros."""
-    offset_y, offset_x = (grid.ravel() for grid in np.indices((N_TAPS, N_TAPS)))
-    lags = np.subtract.outer(offset_y, offset_y), np.subtract.outer(offset_x, offset_x)
-    matrix = np.where(valid[:, :, None] & valid[:, None, :], templates.evaluate_pixels(template, *lags, row), 0)
+
+    def make():
+        offset_y, offset_x = (grid.ravel() for grid in np.indices((N_TAPS, N_TAPS)))
+        lags = np.subtract.outer(offset_y, offset_y), np.subtract.outer(offset_x, offset_x)
+        return templates.evaluate_pixels(template, *lags, row)
+
+    covariance = templates.remember(template, ("taps", int(row)), make)
+    matrix = np.where(valid[:, :, None] & valid[:, None, :], covariance, 0)
     matrix[:, np.arange(N_TAPS**2), np.arange(N_TAPS**2)] = 1 + _HOLE_RIDGE
     return matrix
 
