@@ -66,8 +66,9 @@ def close_pairs(ra_deg, dec_deg, radius_arcsec):
     if len(chosen) < 2:
         return np.zeros(0, int), np.zeros(0, int)
     place = ra[chosen], dec[chosen]
-    i, j = _near(place, place, np.full(len(chosen), radius[chosen].max()))
-    i, j = chosen[i[i < j]], chosen[j[i < j]]
+    low, high = np.sort(_near(place, place, np.full(len(chosen), radius[chosen].max()), bands=(0, 1)), axis=0)
+    pairs = np.unique((low * len(chosen) + high)[low < high])
+    i, j = (chosen[part] for part in np.divmod(pairs, len(chosen)))
     close = separation_arcsec(ra[i], dec[i], ra[j], dec[j]) <= np.maximum(radius[i], radius[j])
     return i[close], j[close]
 
@@ -134,8 +135,11 @@ def connected(n, i, j):
     return np.cumsum(first == np.arange(n))[first] - 1 if n else first
 
 
-def _near(first, second, radius_arcsec):
-    """Pairs i, j of positions (ra, dec) of two lists: all within the radius (n1,) of the first, and some more."""
+def _near(first, second, radius_arcsec, *, bands=(-1, 0, 1)):
+    """Pairs i, j of positions (ra, dec) of two lists: all within the radius (n1,) of the first, and some more.
+
+    Of one list with itself the ``bands`` 0 and 1 give each pair of different bands once.
+    """
     (ra1, dec1), (ra2, dec2) = ((np.mod(ra, 360), dec) for ra, dec in (first, second))
     height = max(radius_arcsec.max() / 3600, _BAND_MIN_DEG)
     reach = _reach_deg(dec1, radius_arcsec / 3600)
@@ -147,8 +151,8 @@ def _near(first, second, radius_arcsec):
     source, key = source[order], key[order]
     band = np.floor(dec1 / height) * _TURN + ra1
     by_key, pairs = np.argsort(band), []
-    for step in (-_TURN, 0.0, _TURN):
-        low, high = (np.searchsorted(key, (band + step + side * reach)[by_key]) for side in (-1, 1))
+    for step in bands:
+        low, high = (np.searchsorted(key, (band + step * _TURN + side * reach)[by_key]) for side in (-1, 1))
         i = np.repeat(by_key, high - low)
         pairs.append((i, source[np.arange(len(i)) + np.repeat(high - np.cumsum(high - low), high - low)]))
     i, j = (np.concatenate(part) for part in zip(*pairs, strict=True))

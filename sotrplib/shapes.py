@@ -70,7 +70,7 @@ def measure(image, peaks, template, *, subtracted, template_err=0.02):
     chi2, n_pixels = np.full(len(width), np.nan), np.zeros(len(width), int)
     for part, own, points in _stamps_of_bands(image, peaks, template, subtracted):
         chi2[part] = _chi2(own.residual, peaks[2][part], points, template_err)
-        n_pixels[part] = count_above_half(own.source, peaks[2][part])
+        n_pixels[part] = count_above_half(own.residual + own.model, peaks[2][part])
     return Shapes(chi2, width, elongation, n_pixels)
 
 
@@ -136,25 +136,29 @@ def _invert(matrix):
 
 def _island_shapes(own, height):
     """Width ratio and elongation (2, n) of islands against those of the models in the stamps, and their pixels (n,)."""
-    (moments, n_pixels), (reference, _) = (_islands(pixels, height) for pixels in (own.source, own.model))
+    inner = _inner(own.model.shape[1])
+    near = [np.ascontiguousarray(pixels[:, inner, inner]) for pixels in own]
+    (moments, n_pixels), (reference, _) = (
+        _islands(part, height, lambda index, of=of: sum(pixels[index] for pixels in of))
+        for part, of in ((near[0] + near[1], own), (near[1], own[1:]))
+    )
     return moments_against(moments, reference), n_pixels
 
 
-def _islands(sources, height):
+def _islands(near, height, whole):
     """Second moments (n, 2, 2), [yy, yx, xx], and number (n,) of the pixels above half of ``height``.
 
-    Those connected to the middle of stamps (n, k, k). The covariance of photutils' SourceCatalog, which a test compares;
-    importing it would take several times as long as a whole search. Islands thinner than a pixel are widened by the
-    variance of a pixel, 1/12, as there.
+    Those connected to the middle of stamps, of which ``near`` (n, k, k) is the inner half and ``whole(index)`` all. The
+    covariance of photutils' SourceCatalog, which a test compares; importing it would take several times as long as a
+    whole search. Islands thinner than a pixel are widened by the variance of a pixel, 1/12, as there.
     """
-    inner = _inner(sources.shape[1])
-    near = np.ascontiguousarray(sources[:, inner, inner])
     own = _connected(_above_half(near, height))
     moments, count = _moments(near, own), own.reshape(len(own), -1).sum(axis=1)
-    crosses = own[:, [0, -1]].any(axis=(1, 2)) | own[:, :, [0, -1]].any(axis=(1, 2))
-    if crosses.any():
-        own = _connected(_above_half(sources[crosses], height[crosses]))
-        moments[crosses], count[crosses] = _moments(sources[crosses], own), own.sum(axis=(1, 2))
+    crosses = np.flatnonzero(own[:, [0, -1]].any(axis=(1, 2)) | own[:, :, [0, -1]].any(axis=(1, 2)))
+    if crosses.size:
+        sources = whole(crosses)
+        own = _connected(_above_half(sources, height[crosses]))
+        moments[crosses], count[crosses] = _moments(sources, own), own.sum(axis=(1, 2))
     return moments, count
 
 
@@ -253,21 +257,20 @@ def _above_half(sources, height):
 
 
 class _Stamps(NamedTuple):
-    """Stamps (n, k, k) float32 without each source, of it alone, and of its model."""
+    """Stamps (n, k, k) float32 without each source, and of its model: their sum is the source alone."""
 
     residual: np.ndarray
-    source: np.ndarray
     model: np.ndarray
 
 
 def _own_stamps(image, place, template, half, subtracted):
-    """Stamps of each source (y, x, height) alone, and of what is left without it."""
+    """:class:`_Stamps` of sources (y, x, height)."""
     y, x, height = place
-    pixels = stamps.around(image, y, x, half, outside=np.nan)
+    residual = stamps.around(image, y, x, half, outside=np.nan)
     model = templates.patches(template, y - np.rint(y), x - np.rint(x), y, half, amplitude=height)
-    share = subtracted[:, None, None].astype(model.dtype)
-    with_it = pixels + model * share
-    return _Stamps(with_it - model, with_it, model)
+    there = np.flatnonzero(~subtracted)
+    residual[there] -= model[there]
+    return _Stamps(residual, model)
 
 
 def _curvature_shape(image, peaks, template, subtracted):

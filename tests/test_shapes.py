@@ -143,7 +143,7 @@ def test_moments_are_those_of_photutils(rng):
         segments[k] = (k + 1) * (islands == islands[7, 7])
     catalog = SourceCatalog(stamps.reshape(-1, 15), SegmentationImage(segments.reshape(-1, 15)))
     expected = np.asarray(catalog.covariance.value)[:, ::-1, ::-1]
-    found = shapes._islands(stamps, height)[0]
+    found = shapes._islands(stamps[:, 4:11, 4:11], height, stamps.__getitem__)[0]
     whole = np.delete(np.arange(200), [1, 2])
     np.testing.assert_allclose(found[whole], expected[whole], rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1 / 12 + 1e-9)
