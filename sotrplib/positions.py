@@ -177,8 +177,8 @@ def close_pairs(y, x, radius_pix):
 def _in_squares(points, side):
     """Order of points (2, n) by the square they are in, and the ranges of those that may be within ``side`` of each.
 
-    The ranges are first and count, arrays (n,) into the points in that order: the rest of the point's own square and the
-    next one of the row, then three squares of the next row.
+    The ranges are first and count, arrays (n,) into the points in that order: the rest of the point's own square and
+    the next one of the row, then three squares of the next row.
     """
     row, column = np.floor((points - points.min(axis=1, keepdims=True)) / side).astype(np.int64) + 1
     width = column.max() + 2

@@ -47,7 +47,7 @@ def sample(image, y, x, template, derivatives=0):
 
 
 def _blocks(y):
-    """Index of positions in the order of their rows, some at a time: what is read and made for them stays in the cache."""
+    """Index of positions in the order of their rows, some at a time, so that what is made for them stays in the cache."""
     order = np.argsort(y)
     return [order[start : start + _BLOCK] for start in range(0, len(order), _BLOCK)]
 
@@ -249,7 +249,7 @@ def _tap_covariance(template, row, valid):
 
 
 def _stacked_weights(template, axis, n_orders):
-    """Weights of all bands in one table, those of the derivatives behind each other: band b starts at b (1 + 1 / N_SUB)."""
+    """Weights of all bands in one table, derivatives behind each other: band b starts at position b (1 + 1 / N_SUB)."""
 
     def make():
         bands = [templates.weight_tables(template, band, axis, N_TAPS) for band in range(len(template.values))]

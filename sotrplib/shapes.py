@@ -106,7 +106,7 @@ def measure_both(image, peaks, template, *, subtracted, template_err=0.02):
 
 
 def _stamps_of_bands(image, peaks, template, subtracted):
-    """Index of some peaks of one band, in the order of their rows, their :class:`_Stamps` and their :class:`_Points`."""
+    """Index of some peaks of one band, in the order of their rows, their :class:`_Stamps`, and :class:`_Points`."""
     y, x, height = peaks[:3]
     order = np.argsort(y, kind="stable")
     bands = templates.band_of(template, y)[order]
