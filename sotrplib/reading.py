@@ -47,7 +47,7 @@ def sample(image, y, x, template, derivatives=0):
 
 
 def _blocks(y):
-    """Index of positions in the order of their rows, some at a time, so that what is made for them stays in the cache."""
+    """Index of positions in the order of their rows, so few at a time that what is made of them stays in the cache."""
     order = np.argsort(y)
     return [order[start : start + _BLOCK] for start in range(0, len(order), _BLOCK)]
 
