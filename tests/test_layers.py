@@ -60,6 +60,7 @@ FLOORS = [
     ],
     [
         "pointing",
+        "offsets",
         "photometry",
         "selection",
         "convergence",

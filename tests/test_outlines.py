@@ -27,7 +27,7 @@ def ragged(height, width, rng):
 
 
 def test_nearest_is_right_far_from_a_parallel_at_high_declination(rng):
-    """Straight rows of pixels are curved on the sky: seen from 30 degrees away the nearest is the one on the meridian."""
+    """Rows of pixels are curved on the sky: seen from 30 degrees away the nearest is the one on the meridian."""
     row, column = np.full(1500, 960), np.arange(1500)
     points, positions = sphere(row, column), sphere(rng.uniform(400, 900, 300), rng.uniform(0, 1499, 300))
     truth = np.linalg.norm(positions[:, None] - points, axis=2).min(axis=1)
