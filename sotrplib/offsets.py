@@ -68,7 +68,8 @@ def _refine_alone(skymap, expected, heights, chosen, options):
     max_shift = options["offset_max_arcmin"] / np.mean(template.step_arcmin[:, 0])
     half = _stamp_half(template, max_shift, options["chi2_max"])
     size = half, max_shift, options["chi2_max"]
-    stamp, other = _neighbours(expected, heights.fitted, chosen, np.sqrt(2) * half, templates.envelope(template))
+    around = np.sqrt(2) * (half + 1)
+    stamp, other = _neighbours(expected, heights.fitted, chosen, around, templates.envelope(template))
     parts = _parts(expected.y[chosen], np.bincount(stamp, minlength=len(chosen)) > 0)
     found = [_refine_on_map(skymap, expected, heights.values, chosen[parts[0]], size)]
     place = np.full(len(chosen), -1)
@@ -153,15 +154,15 @@ def _stamps(skymap, expected, height, chosen, pairs, half):
     return images, row, column
 
 
-def _neighbours(expected, height, chosen, half_diagonal, envelope):
-    """Pairs (index into chosen, index of another source) of sources that reach the stamps of the chosen."""
+def _neighbours(expected, height, chosen, around, envelope):
+    """Pairs (index into chosen, index of another source) of sources that reach so many pixels ``around`` the chosen."""
     with np.errstate(invalid="ignore"):
         levels = _STAMP_WING / np.maximum(np.abs(np.nan_to_num(height)), 1e-9)
     reach = len(envelope) - np.searchsorted(envelope[::-1], levels, side="right")
     place = np.full(len(height), -1)
     place[chosen] = np.arange(len(chosen))
-    pairs = positions.close_pairs(expected.y, expected.x, reach.max() + half_diagonal)
+    pairs = positions.close_pairs(expected.y, expected.x, reach.max() + around)
     stamp, other = np.concatenate([pairs, pairs[:, ::-1]]).T
     separation = np.hypot(expected.y[stamp] - expected.y[other], expected.x[stamp] - expected.x[other])
-    keep = (place[stamp] >= 0) & (reach[other] > 0) & (separation < reach[other] + half_diagonal)
+    keep = (place[stamp] >= 0) & (reach[other] > 0) & (separation < reach[other] + around)
     return place[stamp[keep]], other[keep]

@@ -299,9 +299,9 @@ def _patches_of_band(template, band, places, axis, form):
 def _mend_foreign_rows(template, result, places, axis):
     """Make anew those rows of patches that lie in another band than their source."""
     fy, _, row, _ = places
-    ends = [band_of(template, row - fy + end) for end in (axis[0], axis[-1])]
-    straddling = np.flatnonzero(ends[0] != ends[1])
-    home, bands = band_of(template, row[straddling]), band_of(template, (row - fy)[straddling, None] + axis)
+    ends, home = [band_of(template, row - fy + end) for end in (axis[0], axis[-1])], band_of(template, row)
+    straddling = np.flatnonzero((ends[0] != home) | (ends[1] != home))
+    home, bands = home[straddling], band_of(template, (row - fy)[straddling, None] + axis)
     for band in np.unique(bands):
         chosen = (bands == band) & (home != band)[:, None]
         index = straddling[chosen.any(axis=1)]

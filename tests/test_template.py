@@ -62,6 +62,8 @@ def test_patches_have_the_shape_of_the_band_of_each_pixel():
         templates.patches(t, np.array([0.3]), np.array([-0.2]), np.array([97.3]), 8)[0] for t in (narrow, wide)
     )
     np.testing.assert_allclose(model, np.concatenate([first[:11], second[11:]]), atol=1e-6)
+    beyond = [templates.patches(t, *(np.array([v]) for v in (-6.7, -0.2, 97.3)), 2)[0] for t in (both, wide)]
+    np.testing.assert_allclose(*beyond, atol=1e-6)
 
 
 def test_evaluate_is_zero_beyond_the_support():
