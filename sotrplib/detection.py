@@ -135,8 +135,7 @@ def _measure(field, found):
     """Columns of shape, and distance to the edge."""
     error, skymap = field.options["template_err"], field.skymap
     what = found.residual, found.peaks, skymap.template
-    shape = shapes.measure(*what, subtracted=found.painted, template_err=error)
-    islands = shapes.measure_islands(*what, subtracted=found.painted)
+    shape, islands = shapes.measure_both(*what, subtracted=found.painted, template_err=error)
     edge = masks.distance_to_bad_arcmin(skymap.mask, skymap.wcs, *found.peaks[:2])
     return shape._asdict() | islands._asdict() | {"edge_distance_arcmin": edge}
 
@@ -182,7 +181,6 @@ def _flags(field, found, columns, pointing_model):
     error = 0.5 / np.maximum(columns["snr"], 1)
     narrow = width < np.minimum(options["fwhm_ratio_min"], 1 - 2 * error)
     wide = width > np.maximum(options["fwhm_ratio_max"], 1 + 4 * error)
-    light = peaks.models_near(field, found.residual, found.peaks, found.painted)
     edge = columns["edge_distance_arcmin"]
     raised = {
         "MASKED": skymap.mask[_pixels(*found.peaks[:2], skymap.mask.shape)] > 0,
@@ -191,7 +189,7 @@ def _flags(field, found, columns, pointing_model):
         "BLENDED": found.blended,
         "POINTING_IDENTITY": np.full(len(edge), pointing_model.kind == "identity"),
         "NO_OFFSET": ~found.peaks.converged,
-        "NEAR_BRIGHT": light > columns["snr_peak"],
+        "NEAR_BRIGHT": found.light > columns["snr_peak"],
         "BAD_SHAPE": narrow | wide | (columns["template_chi2"] > options["chi2_max"]),
         "EXTENDED": wide,
         "NO_TIME": ~np.isfinite(columns["time_unix_s"]),

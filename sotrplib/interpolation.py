@@ -23,14 +23,14 @@ class Table(NamedTuple):
     rows: np.ndarray
 
 
-def look_up(table, position):
+def look_up(table, position, dtype="f8"):
     """Rows of a table at positions of shape (...), linear between its steps and 0 off its ends: (..., n)."""
     fine = (np.asarray(position) - table.start) * N_SUB
     last = len(table.rows) - 1
     low = np.clip(fine, 0, last - 1).astype(int)
-    part = (fine - low)[..., None]
-    values = table.rows[low] * (1 - part)
-    values += table.rows[low + 1] * part
+    part = (fine - low).astype(dtype, copy=False)[..., None]
+    values = table.rows.take(low, axis=0) * (1 - part)
+    values += table.rows.take(low + 1, axis=0) * part
     outside = (fine < 0) | (fine > last)
     if outside.any():
         values[outside] = 0

@@ -21,15 +21,6 @@ def unobserved_mask(kappa):
     return ~(kappa > 0)
 
 
-def unusable(mask, kappa, bits):
-    """Pixels under a mask with any of some bits, or without data: array (ny, nx) bool."""
-    bad = np.empty(mask.shape, bool)
-    for start in range(0, len(mask), _BLOCK_ROWS):
-        rows = slice(start, start + _BLOCK_ROWS)
-        np.logical_or(mask[rows] & mask.dtype.type(bits), ~(kappa[rows] > 0), out=bad[rows])
-    return bad
-
-
 def clean_kappa(kappa, fraction, *, reference="median"):
     """Weight with its unreliable pixels set to 0.
 
@@ -101,7 +92,7 @@ def edge_mask(observed, wcs, distance_arcmin, *, holes=True):
     return result
 
 
-def distance_to_bad_arcmin(bad, wcs, y, x):
+def distance_to_bad_arcmin(bad, wcs, y, x, *, bits=None):
     """Distance of positions to the nearest bad pixel.
 
     Parameters
@@ -112,6 +103,8 @@ def distance_to_bad_arcmin(bad, wcs, y, x):
     wcs : astropy.wcs.WCS
     y, x : array (n,)
         Pixel coordinates.
+    bits : int, optional
+        Those of ``bad`` that count, default all.
 
     Returns
     -------
@@ -119,11 +112,17 @@ def distance_to_bad_arcmin(bad, wcs, y, x):
         Arcmin from the position to the centre of that pixel; 0 on a bad pixel and off the map, inf if no pixel is bad.
     """
     y, x = np.atleast_1d(np.asarray(y, float)), np.atleast_1d(np.asarray(x, float))
-    row, column = _rim(bad, np.logical_not, _full_turn(bad.shape, wcs))
+
+    def is_good(pixels):
+        if not pixels.any():
+            return True
+        return np.logical_not(pixels) if bits is None else pixels & pixels.dtype.type(bits) == 0
+
+    row, column = _rim(bad, is_good, _full_turn(bad.shape, wcs))
     rim = geometry.unit_vectors(*geometry.pix2sky(wcs, row, column))
     seen = np.isfinite(rim).all(axis=1)
     good = geometry.inside(bad.shape, y, x)
-    good[good] = bad[np.floor(y[good] + 0.5).astype(int), np.floor(x[good] + 0.5).astype(int)] == 0
+    good[good] = is_good(bad[np.floor(y[good] + 0.5).astype(int), np.floor(x[good] + 0.5).astype(int)])
     position = geometry.unit_vectors(*geometry.pix2sky(wcs, y, x))
     good &= np.isfinite(position).all(axis=1)
     distance = np.where(good, np.inf, 0.0)
@@ -321,17 +320,22 @@ def _full_turn(shape, wcs):
 def _rim(image, is_observed, full_turn):
     """Unobserved pixels (y, x) next to an observed one, those just beyond the border included, in order of rows.
 
-    ``is_observed`` makes what is observed out of some rows of ``image``.
+    ``is_observed`` makes what is observed out of some rows of ``image``, True if all is.
     """
     ny, nx = image.shape
     found = []
     for row in range(0, ny + 1, _BLOCK_ROWS):
         rows = slice(row - 1, min(row + _BLOCK_ROWS, ny + 1))
-        padded = np.zeros((rows.stop - rows.start, nx + 2), bool)
         inside = slice(max(rows.start, 0), min(rows.stop, ny))
-        padded[inside.start - rows.start : inside.stop - rows.start, 1:-1] = is_observed(image[inside])
-        found.append(_rim_of_rows(padded, full_turn) + row * (nx + 2))
-    y, x = np.divmod(np.unique(np.concatenate(found)), nx + 2)
+        observed = is_observed(image[inside])
+        if inside != rows or not np.all(observed):
+            padded = np.zeros((rows.stop - rows.start, nx + 2), bool)
+            padded[inside.start - rows.start : inside.stop - rows.start, 1:-1] = observed
+            found.append(_rim_of_rows(padded, full_turn) + row * (nx + 2))
+        elif not full_turn:
+            found.append((np.arange(row, row + rows.stop - rows.start)[:, None] * (nx + 2) + [0, nx + 1]).ravel())
+    index = np.sort(np.concatenate(found))
+    y, x = np.divmod(index[np.append(True, np.diff(index) > 0)[: len(index)]], nx + 2)
     return y - 1, x - 1
 
 

@@ -8,17 +8,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sotrplib import positions, reading
+from sotrplib import crossmatch, positions, reading
 from sotrplib import template as templates
 from sotrplib.positions import Refined
 
 _TOLERANCE_PIX = 2e-4  # steps shorter than this are not taken
 _N_STEPS = 30
-_ORDERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
 _STRONG = 0.05  # sources that overlap by more are fitted together,
 _STRONG_SIGMA = 0.5  # as are those of which one adds more than this to the other;
 _WING_SIGMA = 0.05  # what is less than that and more than this counts for the heights alone
 _ENTRIES = 1 << 16  # of matrices made at a time
+_DENSE_MAX = 32  # sources in a group that is solved as a full matrix
+_SINGULAR = 1e10  # product of the largest entries of a matrix and its inverse
 _CLOSE = 0.1  # overlap from which errors are larger than those of single sources
 
 
@@ -87,16 +88,21 @@ def refine_together(s_image, peaks, template, *, max_shift_pix=2.0):
 
 def _fit(s_image, peaks, pairs, template, max_shift_pix):
     """:func:`refine_together` of peaks that all have neighbours."""
-    active = np.arange(len(peaks.y))
+    active, groups = np.arange(len(peaks.y)), _group(pairs, len(peaks.y))
     start = np.stack([peaks.y, peaks.x])
     position, curvature = start.copy(), templates.pixel_curvature(template, peaks.y)
     converged, values = peaks.converged.copy(), np.zeros((6, len(peaks.y)))
     values[0] = peaks.s_max
+    height, overlap = peaks.s_max.copy(), pairs.overlap.copy()
     for _ in range(_N_STEPS):
-        pairs = _update_overlaps(pairs, position, active, template)
+        near = np.flatnonzero(_touched(pairs, active, len(height)))
+        i, j = pairs.i[near], pairs.j[near]
+        overlap[near], *slopes = templates.evaluate_derivatives(
+            template, *(position[:, i] - position[:, j]), position[0, i]
+        )
         values[:, active] = reading.sample(s_image, *position[:, active], template, 2)
-        height = solve_heights(values[0], pairs)
-        alone = values[1:, active] - _light_of_others(position, height, pairs, active, template)
+        _solve_groups(height, groups, values[0], overlap, active)
+        alone = values[1:, active] - _light_of_others(slopes, i, j, height)[:, active]
         step = positions.newton_step(np.concatenate([height[None, active], alone]), curvature[active])
         converged[active] = ~(np.hypot(*step) >= _TOLERANCE_PIX)
         step = np.where(converged[active], 0, step)
@@ -105,7 +111,8 @@ def _fit(s_image, peaks, pairs, template, max_shift_pix):
         if not active.size:
             break
     values[0] = reading.sample(s_image, *position, template)
-    height = solve_heights(values[0], _update_overlaps(pairs, position, np.arange(len(height)), template))
+    overlap = templates.evaluate_pixels(template, *(position[:, pairs.i] - position[:, pairs.j]), position[0, pairs.i])
+    _solve_groups(height, groups, values[0], overlap, np.arange(len(height)))
     return Refined(*position, height, *positions.position_covariance(curvature, height), converged)
 
 
@@ -114,8 +121,10 @@ def strong_members(peaks, template):
     return _members(_strong_pairs(peaks, template))
 
 
-def separate_heights(s_image, peaks, template):
+def separate_heights(s_image, peaks, template, *, values=None):
     """Heights without the wings of all others, and errors, of sources whose positions are known.
+
+    ``values`` (n,) are those of s at their positions, if they were read already.
 
     Returns
     -------
@@ -127,7 +136,8 @@ def separate_heights(s_image, peaks, template):
         Sources that another adds more than 0.5 to, and those others.
     """
     pairs = overlapping_pairs(*peaks[:3], template, limit=_STRONG, contribution=_WING_SIGMA)
-    height = solve_heights(reading.sample(s_image, peaks.y, peaks.x, template), pairs)
+    values = reading.sample(s_image, peaks.y, peaks.x, template) if values is None else values
+    height = solve_heights(values, pairs)
     curvature = templates.pixel_curvature(template, peaks.y)
     result = Refined(*peaks[:2], height, *positions.position_covariance(curvature, height), peaks.converged)
     height_err, blended = np.ones(len(height)), np.zeros(len(height), bool)
@@ -141,20 +151,74 @@ def separate_heights(s_image, peaks, template):
 
 def solve_heights(s, pairs):
     """Heights h with s_i = sum_j A_ij h_j: those of overlapping sources from the values of s at their positions."""
+    height, s = np.array(s, float), np.asarray(s, float)
+    if pairs.i.size:
+        _solve_groups(height, _group(pairs, len(s)), s, pairs.overlap, np.arange(len(s)))
+    return height
+
+
+class _Groups(NamedTuple):
+    """Groups of n sources joined by m pairs.
+
+    ``small`` are (index, entries) for every size k: the members (g, k) of groups, and (g, k, k) where the entries of
+    their matrices are in the overlaps of all pairs followed by 0 and 1. ``members`` (n_large,), and ``i``, ``j`` among
+    them and ``pairs`` of their overlaps, are of all groups too large for full matrices.
+    """
+
+    small: list
+    members: np.ndarray
+    i: np.ndarray
+    j: np.ndarray
+    pairs: np.ndarray
+
+
+def _group(pairs, n):
+    """:class:`_Groups` of n sources; those alone are in none."""
+    labels = crossmatch.connected(n, pairs.i, pairs.j)
+    sizes, order = np.bincount(labels, minlength=1), np.argsort(labels, kind="stable")
+    start, place = np.cumsum(sizes) - sizes, np.empty(n, int)
+    place[order] = np.arange(n) - np.repeat(start, sizes)
+    of_pair, small = sizes[labels[pairs.i]], []
+    for size in np.unique(of_pair[of_pair <= _DENSE_MAX]):
+        chosen, here = np.flatnonzero(sizes == size), np.flatnonzero(of_pair == size)
+        entries = np.full((len(chosen), size, size), len(pairs.i))
+        entries[:, np.arange(size), np.arange(size)] += 1
+        i, j, rank = place[pairs.i[here]], place[pairs.j[here]], np.searchsorted(chosen, labels[pairs.i[here]])
+        entries[rank, i, j] = entries[rank, j, i] = here
+        small.append((order[start[chosen][:, None] + np.arange(size)], entries))
+    members, large = np.flatnonzero(sizes[labels] > _DENSE_MAX), np.flatnonzero(of_pair > _DENSE_MAX)
+    return _Groups(small, members, *(np.searchsorted(members, part[large]) for part in pairs[:2]), large)
+
+
+def _solve_groups(height, groups, s, overlap, chosen):
+    """Put into ``height`` what s gives for the groups that any of the chosen sources is in; NaN where s is."""
+    wanted = np.zeros(len(height), bool)
+    wanted[chosen] = True
+    known, entry = np.where(np.isfinite(s), s, 0), np.append(overlap, [0, 1])
+    for index, entries in groups.small:
+        rows = np.flatnonzero(wanted[index].any(axis=1))
+        index = index[rows]
+        height[index] = _solve_full(entry[entries[rows]], known[index])
+    if wanted[groups.members].any():
+        height[groups.members] = _solve_sparse(groups, known[groups.members], overlap[groups.pairs])
+    height[~np.isfinite(s)] = np.nan
+
+
+def _solve_full(matrix, s):
+    """Solutions (g, k) of systems (g, k, k); of pairs, the most frequent, written out."""
+    if s.shape[1] > 2:
+        return np.linalg.solve(matrix, s[:, :, None])[:, :, 0]
+    overlap = matrix[:, 0, 1]
+    return (s - overlap[:, None] * s[:, ::-1]) / (1 - overlap**2)[:, None]
+
+
+def _solve_sparse(groups, s, overlap):
     from scipy.sparse import coo_array, eye_array
     from scipy.sparse.linalg import spsolve
 
-    height = np.array(s, float)
-    if not pairs.i.size:
-        return height
-    members = _members(pairs)
-    i, j = np.searchsorted(members, pairs.i), np.searchsorted(members, pairs.j)
-    both, n = (np.concatenate([i, j]), np.concatenate([j, i])), len(members)
-    matrix = coo_array((np.concatenate([pairs.overlap] * 2), both), shape=(n, n)) + eye_array(n)
-    finite = np.isfinite(height[members])
-    solved = spsolve(matrix.tocsc(), np.where(finite, height[members], 0))
-    height[members] = np.where(finite, solved, np.nan)
-    return height
+    both, n = (np.append(groups.i, groups.j), np.append(groups.j, groups.i)), len(s)
+    matrix = coo_array((np.append(overlap, overlap), both), shape=(n, n)) + eye_array(n)
+    return spsolve(matrix.tocsc(), s)
 
 
 def joint_errors(y, x, height, pairs, template, *, limit=0.01):
@@ -187,28 +251,31 @@ def joint_errors(y, x, height, pairs, template, *, limit=0.01):
         group = np.concatenate([index[chosen, None], neighbours], axis=1)
         for part in np.array_split(np.arange(len(chosen)), len(chosen) * (size + 1) ** 2 // _ENTRIES + 1):
             fisher = _fisher(y[group[part]], x[group[part]], height[group[part]], template)
-            covariance[chosen[part]] = np.linalg.pinv(fisher, hermitian=True)[:, :3, :3]
+            covariance[chosen[part]] = _invert(fisher)[:, :3, :3]
     return index, covariance
+
+
+def _invert(matrix):
+    """Inverse of symmetric matrices (g, k, k), the pseudo-inverse of those that are nearly singular."""
+    try:
+        inverse = np.linalg.inv(matrix)
+    except np.linalg.LinAlgError:
+        return np.linalg.pinv(matrix, hermitian=True)
+    size = np.abs(matrix).max(axis=(1, 2), initial=0) * np.abs(inverse).max(axis=(1, 2), initial=0)
+    bad = np.flatnonzero(~(size < _SINGULAR))
+    inverse[bad] = np.linalg.pinv(matrix[bad], hermitian=True)
+    return inverse
 
 
 def _fisher(y, x, height, template):
     """Fisher matrices (g, 3 n, 3 n) of (height, y, x) of each of n sources in g groups (g, n)."""
     dy, dx = (p[:, :, None] - p[:, None, :] for p in (y, x))
     row = y.mean(axis=1)[:, None, None]
-    value, ay, ax, ayy, ayx, axx = (templates.evaluate_pixels(template, dy, dx, row, orders=order) for order in _ORDERS)
+    value, ay, ax, ayy, ayx, axx = templates.evaluate_derivatives(template, dy, dx, row)
     blocks = np.array([[value, -ay, -ax], [ay, -ayy, -ayx], [ax, -ayx, -axx]])
     scale = np.stack([np.ones(height.shape), height, height])
     matrix = blocks * scale[:, None, :, :, None] * scale[None, :, :, None, :]
     return matrix.transpose(2, 3, 0, 4, 1).reshape(len(y), 3 * y.shape[1], 3 * y.shape[1])
-
-
-def _update_overlaps(pairs, position, moved, template):
-    """Pairs with the overlap of those made anew in which a source has moved."""
-    touched = _touched(pairs, moved, position.shape[1])
-    i, j, overlap = pairs.i[touched], pairs.j[touched], pairs.overlap.copy()
-    dy, dx = position[:, i] - position[:, j]
-    overlap[touched] = templates.evaluate_pixels(template, dy, dx, position[0, i])
-    return pairs._replace(overlap=overlap)
 
 
 def _strong_pairs(peaks, template):
@@ -231,14 +298,13 @@ def _with_neighbours(sources, pairs, n):
     return np.unique(np.concatenate([sources, pairs.i[touched], pairs.j[touched]]))
 
 
-def _light_of_others(position, height, pairs, active, template):
-    """First and second derivatives (5, n_active) at each active source of the templates of those that overlap it."""
-    touched = _touched(pairs, active, position.shape[1])
-    i, j = pairs.i[touched], pairs.j[touched]
-    dy, dx = position[:, i] - position[:, j]
-    light = np.zeros((5, position.shape[1]))
-    for total, order in zip(light, _ORDERS[1:], strict=True):
-        derivative = templates.evaluate_pixels(template, dy, dx, position[0, i], orders=order)
-        np.add.at(total, i, derivative * height[j])
-        np.add.at(total, j, derivative * height[i] * (-1) ** sum(order))
-    return light[:, active]
+def _light_of_others(slopes, i, j, height):
+    """First and second derivatives (5, n) at each source of the templates of those that overlap it.
+
+    ``slopes`` are those of A (5, n_pairs) at the separation of the pairs i, j.
+    """
+    light, to = np.empty((5, len(height))), np.append(i, j)
+    for total, derivative, order in zip(light, slopes, templates.ORDERS[1:], strict=True):
+        weights = np.append(derivative * height[j], derivative * height[i] * (-1) ** sum(order))
+        total[:] = np.bincount(to, weights, minlength=len(height))
+    return light

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sotrplib import crossmatch, geometry, overlaps, positions, shapes, stamps, subtraction
+from sotrplib import crossmatch, geometry, overlaps, positions, reading, shapes, stamps, subtraction
 from sotrplib import template as templates
 from sotrplib.positions import Refined
 
@@ -35,13 +35,15 @@ class Found(NamedTuple):
     """Sources, and the map s without the templates of those ``painted``.
 
     ``peaks`` (:class:`positions.Refined`) has heights without the light of the others, ``height_err`` their error
-    (1 for a source alone), ``blended`` those that overlap; arrays (n,). ``residual`` is (ny, nx).
+    (1 for a source alone), ``blended`` those that overlap, ``light`` what :func:`models_near` gives; arrays (n,).
+    ``residual`` is (ny, nx).
     """
 
     peaks: Refined
     height_err: np.ndarray
     blended: np.ndarray
     painted: np.ndarray
+    light: np.ndarray
     residual: np.ndarray
 
 
@@ -160,25 +162,32 @@ def settle(field, peaks, painted=None, scene=None):
     """
     index, scene = np.arange(len(peaks.y)), scene or _bare(field)
     painted = np.zeros(len(index), bool) if painted is None else painted
+    values = reading.sample(field.s, peaks.y, peaks.x, field.template)
     for attempt in itertools.count():
-        peaks, height_err, blended = overlaps.separate_heights(field.s, peaks, field.template)
+        peaks, height_err, blended = overlaps.separate_heights(field.s, peaks, field.template, values=values)
         scene = _repaint(field, scene, peaks, painted | blended)
-        found = Found(peaks, height_err, blended, painted | blended, scene.residual)
+        light = models_near(field, scene.residual, peaks, painted | blended)
+        found = Found(peaks, height_err, blended, painted | blended, light, scene.residual)
         significance = np.nan_to_num(peaks.s_max) / height_err
-        keep = significance >= limit(field, found.residual, peaks, found.painted)
+        keep = significance >= _limit(field, light)
         keep &= _apart(field, *peaks[:3], field.options["min_separation_fwhm"])
         if keep.all():
             return found, index
         if attempt < _ATTEMPTS:
             keep |= ~_apart(field, peaks.y, peaks.x, np.where(keep, -np.inf, -significance), _ONE_AT_A_TIME_FWHM)
-        index, painted = index[keep], painted[keep]
-        peaks = _fit(field, _leave_out(field, peaks, keep))
+        index, painted, values = index[keep], painted[keep], values[keep]
+        before, peaks = take(peaks, keep), _fit(field, _leave_out(field, peaks, keep))
+        moved = np.flatnonzero((peaks.y != before.y) | (peaks.x != before.x))
+        values[moved] = reading.sample(field.s, peaks.y[moved], peaks.x[moved], field.template)
 
 
 def limit(field, image, peaks, painted):
     """Threshold at each peak (n,): raised where a model taken out of the map, with its error, is close."""
-    near = models_near(field, image, peaks, painted)
-    return field.options["snr_min"] * np.hypot(1, field.options["template_err"] * near)
+    return _limit(field, models_near(field, image, peaks, painted))
+
+
+def _limit(field, light):
+    return field.options["snr_min"] * np.hypot(1, field.options["template_err"] * light)
 
 
 def models_near(field, image, peaks, painted):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sotrplib import geometry, masks, positions, reading, shapes, stamps, tables
+from sotrplib import geometry, masks, offsets, reading, stamps, tables
 from sotrplib import pointing as pointings
 from sotrplib import template as templates
 from sotrplib.blends import solve_blends
@@ -20,8 +20,6 @@ _OFFSET_SIGMA = 5.0
 _CHANGE_SIGMA = 5.0
 WING_SIGMA = 3.0  # what the wings of a brighter source add before a flux is flagged NEAR_BRIGHT
 _TIME_STEP_S = 60.0  # neighbouring pixels farther apart in time belong to different scans
-_STAMP_WING = 0.02  # significance above which a neighbour is taken out of a stamp
-_STAMPS_AT_ONCE = 4096
 
 
 class Expected(NamedTuple):
@@ -89,17 +87,18 @@ def forced_photometry(skymap, catalog, pointing, options):
     """
     catalog, expected = _on_map(skymap, catalog, pointing, options["flux_min_mjy"])
     y, x = expected.y, expected.x
-    s, kappa = read_between(skymap, y, x, options["interpolation"])
+    s, kappa, *values = _read(skymap, y, x, options["interpolation"])
     shares, limit = catalog["flux_mjy"].to_numpy(float), options["blend_limit"]
     solved = solve_blends(y, x, s * np.sqrt(kappa), kappa, skymap.template, blend_limit=limit, shares=shares)
     flags = _state_flags(skymap, y, x)
     columns = _flux_columns(catalog, solved, (flags & _UNUSABLE) == 0)
     columns["time_unix_s"] = read_time(skymap, y, x)
-    bad = masks.unusable(skymap.mask, skymap.kappa, _MASKED)
-    columns["edge_distance_arcmin"] = masks.distance_to_bad_arcmin(bad, skymap.wcs, y, x)
+    bits = _MASKED | tables.MASK_BITS["UNOBSERVED"]
+    columns["edge_distance_arcmin"] = masks.distance_to_bad_arcmin(skymap.mask, skymap.wcs, y, x, bits=bits)
     chosen = np.flatnonzero((columns["snr"] >= options["offset_snr_min"]) & ~solved.merged)
-    offsets, bad_shape = _offset_columns(skymap, expected, solved.flux * np.sqrt(kappa), chosen, options)
-    columns |= offsets
+    heights = offsets.Heights(solved.flux * np.sqrt(kappa), *values)
+    shifts, bad_shape = offsets.measure(skymap, expected, heights, chosen, options)
+    columns |= shifts
     flags |= _where(bad_shape, "BAD_SHAPE")
     flags |= _place_flags(skymap, y, x, columns, options["near_edge_arcmin"])
     flags |= _result_flags(columns, solved) | _offset_flags(columns, catalog, expected)
@@ -268,6 +267,14 @@ def _on_map(skymap, catalog, pointing, flux_min_mjy):
     return bright[inside], Expected(*(np.atleast_1d(values)[inside] for values in expected))
 
 
+def _read(skymap, y, x, interpolation):
+    """s and kappa of :func:`read_between`; with the template, which reads all that a fit of the position starts from,
+    also s and its derivatives (6, n)."""
+    if interpolation == "template":
+        return reading.read_at(skymap.rho, skymap.kappa, y, x, skymap.template, derivatives=2)
+    return read_between(skymap, y, x, interpolation)
+
+
 def _state_flags(skymap, y, x):
     """Flags of the nearest pixel, array (n,) uint32: NO_DATA or MASKED, and NO_TIME."""
     pixel = np.rint(y).astype(int), np.rint(x).astype(int)
@@ -286,7 +293,7 @@ def _where(condition, name):
 
 def _flux_columns(catalog, solved, usable):
     flux, error = (np.where(usable, values, np.nan) for values in (solved.flux, solved.flux_err))
-    same = {name: catalog[name].to_numpy() for name in ("source_id", "source_name", "ra_deg", "dec_deg")}
+    same = {name: catalog[name].array for name in ("source_id", "source_name", "ra_deg", "dec_deg")}
     return same | {
         "flux_mjy": flux,
         "flux_err_mjy": error,
@@ -295,100 +302,6 @@ def _flux_columns(catalog, solved, usable):
         "catalog_flux_err_mjy": catalog["flux_err_mjy"].to_numpy(),
         "n_blend": solved.n_blend,
     }
-
-
-def _offset_columns(skymap, expected, height, chosen, options):
-    """Fitted minus expected positions of the chosen sources, NaN for the others and where the fit failed.
-
-    And which of them do not look like the template, array (n,) bool; none if ``chi2_max`` is 0.
-    """
-    offset, error = np.full((2, len(height)), np.nan), np.full((2, len(height)), np.nan)
-    bad_shape = np.zeros(len(height), bool)
-    if len(chosen):
-        found, chi2 = _refine_alone(skymap, expected, height, chosen, options)
-        bad_shape[chosen] = chi2 > (options["chi2_max"] or np.inf)
-        good = found.converged & (found.s_max > 0)
-        index, y, x = chosen[good], found.y[good], found.x[good]
-        origin = expected.ra_deg[index], expected.dec_deg[index]
-        offset[:, index] = geometry.tangent_offsets(*geometry.pix2sky(skymap.wcs, y, x), *origin)
-        error[:, index] = positions.sky_errors(skymap.wcs, y, x, [values[good] for values in found[3:6]])
-    names = "ra_offset_arcsec", "dec_offset_arcsec", "ra_offset_err_arcsec", "dec_offset_err_arcsec"
-    return dict(zip(names, (*offset, *error), strict=True)), bad_shape
-
-
-def _refine_alone(skymap, expected, height, chosen, options):
-    """Positions of sources, each in a stamp of s from which the models of all others are taken away.
-
-    And their reduced chi-square against the template, NaN if ``chi2_max`` is 0.
-    """
-    template = skymap.template
-    max_shift = options["offset_max_arcmin"] / np.mean(template.step_arcmin[:, 0])
-    around = templates.N_TAPS // 2
-    if options["chi2_max"]:
-        around = max(around, *(shapes.stamp_half(template, band) for band in range(len(template.step_arcmin))))
-    half = int(np.ceil(max_shift)) + around + 1
-    order = np.argsort(expected.y[chosen], kind="stable")
-    parts = [order[start : start + _STAMPS_AT_ONCE] for start in range(0, len(order), _STAMPS_AT_ONCE)]
-    found, chi2 = zip(
-        *(_refine_stamps(skymap, expected, height, chosen[part], (half, max_shift, options)) for part in parts),
-        strict=True,
-    )
-    back = np.argsort(order)
-    refined = positions.Refined(*(np.concatenate(values)[back] for values in zip(*found, strict=True)))
-    return refined, np.concatenate(chi2)[back]
-
-
-def _refine_stamps(skymap, expected, height, chosen, size):
-    """Positions of sources in the order of their rows: their stamps are put below each other in one image."""
-    half, max_shift, options = size
-    images, row, column = _stamps(skymap, expected, height, chosen, half)
-    bands, first = np.unique(templates.band_of(skymap.template, expected.y[chosen]), return_index=True)
-    edges = np.append(first, len(chosen)) * (2 * half + 1)
-    template = templates.select_bands(skymap.template, bands, edges)
-    below, aside = np.arange(len(chosen)) * (2 * half + 1) + half - row, half - column
-    start = expected.y[chosen] + below, expected.x[chosen] + aside
-    found = positions.refine(images.reshape(-1, 2 * half + 1), *start, template, max_shift_pix=max_shift)
-    chi2 = np.full(len(chosen), np.nan)
-    if options["chi2_max"]:
-        chi2 = _chi2(images.reshape(-1, 2 * half + 1), found, template)
-    return found._replace(y=found.y - below, x=found.x - aside), chi2
-
-
-def _chi2(image, found, template):
-    """Reduced chi-square of peaks against the template; NaN where the fit of the position failed."""
-    chi2, good = np.full(len(found.y), np.nan), found.converged & (found.s_max > 0)
-    peaks = positions.Refined(*(values[good] for values in found))
-    chi2[good] = shapes.measure(image, peaks, template, subtracted=np.zeros(good.sum(), bool)).template_chi2
-    return chi2
-
-
-def _stamps(skymap, expected, height, chosen, half):
-    """s around the chosen sources without the other sources, (n, k, k), and the middle pixel of each stamp."""
-    row, column = np.rint(expected.y[chosen]).astype(int), np.rint(expected.x[chosen]).astype(int)
-    images = stamps.around(stamps.Significance(skymap.rho, skymap.kappa), row, column, half)
-    stamp, other = _neighbours(expected, height, chosen, np.sqrt(2) * half, templates.envelope(skymap.template))
-    for start in range(0, len(stamp), _STAMPS_AT_ONCE):
-        i, j = stamp[start : start + _STAMPS_AT_ONCE], other[start : start + _STAMPS_AT_ONCE]
-        fy, fx = expected.y[j] - row[i], expected.x[j] - column[i]
-        models = templates.patches(skymap.template, fy, fx, expected.y[j], half)
-        models = np.multiply(models, height[j][:, None, None], dtype="f4", casting="same_kind")
-        for index, model in zip(i.tolist(), models, strict=True):
-            images[index] -= model
-    return images, row, column
-
-
-def _neighbours(expected, height, chosen, half_diagonal, envelope):
-    """Pairs (index into chosen, index of another source) of sources that reach the stamps of the chosen."""
-    from scipy.spatial import cKDTree
-
-    points = np.stack([expected.y, expected.x], 1)
-    reach = np.count_nonzero(envelope > _STAMP_WING / np.maximum(np.abs(np.nan_to_num(height)), 1e-9)[:, None], axis=1)
-    others = np.flatnonzero(reach)
-    radius = reach.max() + half_diagonal
-    near = cKDTree(points[chosen]).sparse_distance_matrix(cKDTree(points[others]), radius, output_type="ndarray")
-    stamp, other = near["i"], others[near["j"]]
-    keep = (chosen[stamp] != other) & (near["v"] < reach[other] + half_diagonal)
-    return stamp[keep], other[keep]
 
 
 def _place_flags(skymap, y, x, columns, near_edge_arcmin):

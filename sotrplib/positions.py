@@ -77,7 +77,7 @@ def _is_lower(here, there, step):
     return there >= here if step < (0, 0) else there > here
 
 
-def refine(s_image, y, x, template, *, max_shift_pix=2.0, n_iter=12):
+def refine(s_image, y, x, template, *, max_shift_pix=2.0, n_iter=12, values=None):
     """Nearest maximum of s to each position.
 
     Parameters
@@ -93,6 +93,8 @@ def refine(s_image, y, x, template, *, max_shift_pix=2.0, n_iter=12):
     n_iter : int, default 12
         Most steps taken. A step is Newton's where s is curved like a peak, else up the gradient with the
         template's curvature; it is shortened until s rises.
+    values : array (6, n), optional
+        s and its derivatives at the positions, as :func:`reading.sample` gives them, if they are known.
 
     Returns
     -------
@@ -102,8 +104,11 @@ def refine(s_image, y, x, template, *, max_shift_pix=2.0, n_iter=12):
     """
     start = np.stack([np.asarray(y, float), np.asarray(x, float)])
     curvature = templates.pixel_curvature(template, start[0])
-    position = within(start + _pixel_vertex(s_image, *start), start, max_shift_pix)
-    values = np.array(reading.sample(s_image, *position, template, 2))
+    if values is None:
+        position = within(start + _pixel_vertex(s_image, *start), start, max_shift_pix)
+        values = np.array(reading.sample(s_image, *position, template, 2))
+    else:
+        position, values = start.copy(), np.array(values)
     converged, damping = np.zeros(start.shape[1], bool), np.ones(start.shape[1])
     active = np.flatnonzero(np.isfinite(values[0]))
     for _ in range(n_iter):
@@ -126,8 +131,9 @@ def refine(s_image, y, x, template, *, max_shift_pix=2.0, n_iter=12):
 
 def position_covariance(curvature, s_max):
     """cov_yy, cov_yx, cov_xx = M^-1 / (s_max^2 - 2), pixels squared; the denominator is at least 1."""
-    covariance = np.linalg.inv(curvature) / np.maximum(np.square(s_max) - 2, 1)[:, None, None]
-    return covariance[:, 0, 0], covariance[:, 0, 1], covariance[:, 1, 1]
+    (yy, yx), (_, xx) = curvature.transpose(1, 2, 0)
+    scale = 1 / ((yy * xx - yx**2) * np.maximum(np.square(s_max) - 2, 1))
+    return xx * scale, -yx * scale, yy * scale
 
 
 def distinct(y, x, s, radius_pix=1.0):
@@ -148,14 +154,41 @@ def keep_highest(s, i, j):
 
 
 def close_pairs(y, x, radius_pix):
-    """Pairs of positions no farther apart than ``radius_pix``: array (n_pairs, 2) int; NaN is close to nothing."""
-    from scipy.spatial import cKDTree
+    """Pairs of positions no farther apart than ``radius_pix``: array (n_pairs, 2) int; NaN is close to nothing.
 
-    points = np.stack([np.asarray(y, float), np.asarray(x, float)], 1)
-    finite = np.flatnonzero(np.isfinite(points).all(axis=1))
+    The first index of a pair is the smaller. In the plane squares of that size are several times faster than a tree.
+    """
+    points = np.stack([np.asarray(y, float), np.asarray(x, float)])
+    finite = np.flatnonzero(np.isfinite(points).all(axis=0))
     if finite.size < 2:
         return np.empty((0, 2), int)
-    return finite[cKDTree(points[finite]).query_pairs(radius_pix, output_type="ndarray")]
+    points = points.take(finite, axis=1)
+    order, groups = _in_squares(points, max(radius_pix, 1.0))
+    points, found = points.take(order, axis=1), []
+    for first, count in groups:
+        i = np.repeat(np.arange(len(order)), count)
+        j = np.arange(len(i)) + np.repeat(first - np.cumsum(count) + count, count)
+        offset = points.take(i, axis=1) - points.take(j, axis=1)
+        close = offset[0] ** 2 + offset[1] ** 2 <= radius_pix**2
+        found.append(np.stack([i[close], j[close]], 1))
+    return np.sort(finite[order[np.concatenate(found)]], axis=1)
+
+
+def _in_squares(points, side):
+    """Order of points (2, n) by the square they are in, and the ranges of those that may be within ``side`` of each.
+
+    The ranges are first and count, arrays (n,) into the points in that order: the rest of the point's own square and
+    the next one of the row, then three squares of the next row.
+    """
+    row, column = np.floor((points - points.min(axis=1, keepdims=True)) / side).astype(np.int64) + 1
+    width = column.max() + 2
+    key = row * width + column
+    order = np.argsort(key)
+    key = key[order]
+    own = np.arange(1, len(key) + 1)
+    below = np.searchsorted(key, key + width - 1)
+    counts = np.searchsorted(key, key + 1, side="right") - own, np.searchsorted(key, key + width + 2) - below
+    return order, zip((own, below), counts, strict=True)
 
 
 def reach_pix(template, limit):
@@ -172,10 +205,10 @@ def newton_step(values, curvature):
     height, gy, gx, yy, yx, xx = values
     floor = np.maximum(height, 1) * _FLATTEST
     trace, det = yy + xx, yy * xx - yx**2
-    scale = np.trace(curvature, axis1=1, axis2=2)
-    peaked = (trace < -floor * scale) & (det > (floor**2) * np.linalg.det(curvature))
-    m = curvature * np.maximum(height, 1)[:, None, None]
-    hyy, hyx, hxx = (np.where(peaked, -a, b) for a, b in ((yy, m[:, 0, 0]), (yx, m[:, 0, 1]), (xx, m[:, 1, 1])))
+    (myy, myx), (_, mxx) = curvature.transpose(1, 2, 0)
+    peaked = (trace < -floor * (myy + mxx)) & (det > (floor**2) * (myy * mxx - myx**2))
+    height = np.maximum(height, 1)
+    hyy, hyx, hxx = (np.where(peaked, -a, b * height) for a, b in ((yy, myy), (yx, myx), (xx, mxx)))
     det = hyy * hxx - hyx**2
     return shorten(np.stack([hxx * gy - hyx * gx, hyy * gx - hyx * gy]) / det)
 
@@ -183,6 +216,8 @@ def newton_step(values, curvature):
 def _pixel_vertex(image, y, x):
     """Offset (2, n) of the maximum from a pixel, from the logarithms of the pixels beside it; 0 between pixels."""
     row, column = (np.clip(np.rint(p), -2, n + 1).astype(int) for p, n in zip((y, x), image.shape, strict=True))
+    if not ((row == y) & (column == x)).any():
+        return np.zeros((2, len(row)))
     padded = [_pixel_or_nan(image, row + dy, column + dx) for dy, dx in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))]
     with np.errstate(invalid="ignore", divide="ignore"):
         middle, *beside = np.log(padded)
@@ -225,6 +260,10 @@ def sky_errors(wcs, y, x, covariance):
     ra_err_arcsec, dec_err_arcsec : array (n,)
     """
     cov_yy, cov_yx, cov_xx = covariance
+    if geometry.is_plain_car(wcs):  # rows are parallels and columns meridians
+        dx, dy = 3600 * np.abs(np.diag(wcs.pixel_scale_matrix))
+        _, dec = geometry.pix2sky(wcs, y, x)
+        return dx * np.cos(np.radians(dec)) * np.sqrt(cov_xx), dy * np.sqrt(cov_yy)
     along_y, along_x = (_sky_step(wcs, y, x, *step) for step in ((0.5, 0.0), (0.0, 0.5)))
     return tuple(
         np.sqrt(a**2 * cov_yy + 2 * a * b * cov_yx + b**2 * cov_xx) for a, b in zip(along_y, along_x, strict=True)

@@ -14,8 +14,8 @@ from sotrplib.template import N_TAPS
 _FAR = 1e6  # pixels, for positions that are not known
 _HOLE_RIDGE = 1e-7
 _LOSS_IGNORED = 1e-4
-_ORDERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
 _N_OUTPUTS = (1, 3, 6)
+_BLOCK = 2000
 
 
 def sample(image, y, x, template, derivatives=0):
@@ -40,14 +40,23 @@ def sample(image, y, x, template, derivatives=0):
         The value; with derivatives (value, dy, dx) or (value, dy, dx, dyy, dyx, dxx), per pixel and per pixel
         squared. NaN where the nearest pixel is off the image or NaN.
     """
-    return interpolate(_taps(image, y, x, np.nan), y, x, template, derivatives)
+    result = np.empty((_N_OUTPUTS[derivatives], len(y)))
+    for part in _blocks(y):
+        result[:, part] = interpolate(_taps(image, y[part], x[part], np.nan), y[part], x[part], template, derivatives)
+    return tuple(result) if derivatives else result[0]
 
 
-def _taps(image, y, x, outside):
+def _blocks(y):
+    """Index of positions in the order of their rows, so few at a time that what is made of them stays in the cache."""
+    order = np.argsort(y)
+    return [order[start : start + _BLOCK] for start in range(0, len(order), _BLOCK)]
+
+
+def _taps(image, y, x, outside, n_taps=N_TAPS):
     """The 8 x 8 pixels (n, 8, 8) around each position, ``outside`` where they are off the image."""
     row, column = (np.clip(np.where(np.isfinite(p), p, -_FAR), -_FAR, _FAR) for p in (y, x))
-    first = (np.floor(p).astype(int) + 1 - N_TAPS // 2 for p in (row, column))
-    return stamps.cut(image, *first, N_TAPS, outside=outside)
+    first = (np.floor(p).astype(int) + 1 - n_taps // 2 for p in (row, column))
+    return stamps.cut(image, *first, n_taps, outside=outside)
 
 
 def interpolate(taps, y, x, template, derivatives=0):
@@ -78,7 +87,7 @@ def interpolate(taps, y, x, template, derivatives=0):
     return tuple(result) if derivatives else result[0]
 
 
-def read_at(rho, kappa, y, x, template):
+def read_at(rho, kappa, y, x, template, derivatives=0):
     """Read a filtered map between its pixels.
 
     Parameters
@@ -88,6 +97,8 @@ def read_at(rho, kappa, y, x, template):
     y, x : array (n,)
         Positions in pixels.
     template : Template
+    derivatives : {0, 1, 2}
+        See below.
 
     Returns
     -------
@@ -95,6 +106,8 @@ def read_at(rho, kappa, y, x, template):
         rho/sqrt(kappa), with noise of unit variance. NaN where the nearest pixel is unobserved or off the map.
     kappa : array (n,)
         Such that ``s / sqrt(kappa)`` is the flux and ``kappa**-0.5`` its error.
+    values : array (3 or 6, n)
+        Only with derivatives: s without the correction of the notes and its derivatives, as by :func:`sample`.
 
     Notes
     -----
@@ -103,12 +116,26 @@ def read_at(rho, kappa, y, x, template):
     f150 and longer waves, 4e-3 at f280 with pixels of 0.5', more beside holes); the flux is divided by r and
     kappa multiplied by it, which keeps the one unbiased and the other true.
     """
+    result = np.empty((2 + _N_OUTPUTS[derivatives], len(y)))
+    for part in _blocks(y):
+        result[:, part] = _read_block(rho, kappa, y[part], x[part], template, derivatives)
+    return (*result[:2], result[2:])[: 3 if derivatives else 2]
+
+
+def _read_block(rho, kappa, y, x, template, derivatives):
+    """s and kappa of :func:`read_at` for a few positions, and what :func:`sample` gives."""
     rho_taps, kappa_taps = (_taps(image, y, x, 0) for image in (rho, kappa))
     observed = kappa_taps > 0
-    depth = np.sqrt(np.where(observed, kappa_taps, 0))
-    s = interpolate(np.divide(rho_taps, depth, out=np.full(depth.shape, np.nan, "f4"), where=observed), y, x, template)
+    if observed.all():
+        depth = np.sqrt(kappa_taps)
+        s = rho_taps / depth
+    else:
+        depth = np.sqrt(np.where(observed, kappa_taps, 0))
+        s = np.divide(rho_taps, depth, out=np.full(depth.shape, np.nan, "f4"), where=observed)
+    values = np.reshape(interpolate(s, y, x, template, derivatives), (-1, len(y)))
     response = _own_response(template, observed, y, x)
-    return s / np.sqrt(response), np.where(np.isfinite(s), _linear(depth, y, x) ** 2 * response, np.nan)
+    depth = np.where(np.isfinite(values[0]), _linear(depth, y, x) ** 2 * response, np.nan)
+    return np.concatenate([[values[0] / np.sqrt(response), depth], values])
 
 
 def response(template, y, x):
@@ -123,12 +150,13 @@ def tap_weights(template, row, position, axis):
     Pixels floor(position) - 3 to floor(position) + 4, as in :func:`sample`.
     """
     start = templates.band_of(template, row) * (1 + 1 / N_SUB)
-    return look_up(_stacked_weights(template, axis, 0), np.mod(position, 1) + start)
+    return look_up(_stacked_weights(template, axis, 1), np.mod(position, 1) + start)
 
 
 def read_kappa(kappa, y, x):
     """kappa between its pixels, array (n,): linear in its root over observed pixels, NaN as for :func:`read_at`."""
-    taps = _taps(kappa, y, x, 0)
+    y, x = np.asarray(y, float), np.asarray(x, float)
+    taps = _taps(kappa, y, x, 0, 2)
     depth = np.sqrt(np.where(taps > 0, taps, 0))
     return np.where(_nearest_valid(depth > 0, y, x), _linear(depth, y, x) ** 2, np.nan)
 
@@ -163,29 +191,31 @@ def _read_unit_source(template, observed, y, x):
 
 def _linear(taps, y, x):
     """Linear interpolation over those of the nearest four pixels that are not 0; 0 if none is."""
-    near = taps[:, N_TAPS // 2 - 1 : N_TAPS // 2 + 1, N_TAPS // 2 - 1 : N_TAPS // 2 + 1]
-    fy, fx = (np.mod(np.where(np.isfinite(p), p, 0), 1) for p in (y, x))
-    weights = np.stack([1 - fy, fy], 1)[:, :, None] * np.stack([1 - fx, fx], 1)[:, None, :] * (near != 0)
-    total = weights.sum(axis=(1, 2))
-    return np.divide((weights * near).sum(axis=(1, 2)), total, out=np.zeros(len(total)), where=total > 0)
+    first = taps.shape[1] // 2 - 1
+    fy, fx = (p - np.floor(p) for p in (np.where(np.isfinite(p), p, 0) for p in (y, x)))
+    total, weights = np.zeros((2, len(taps)))
+    for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        near = taps[:, first + i, first + j]
+        weight = (fy if i else 1 - fy) * (fx if j else 1 - fx) * (near != 0)
+        total += weight * near
+        weights += weight
+    return np.divide(total, weights, out=np.zeros(len(total)), where=weights > 0)
 
 
 def _nearest_valid(valid, y, x):
     known = np.isfinite(y) & np.isfinite(x)
-    near = [N_TAPS // 2 - 1 + (np.mod(np.where(known, p, 0), 1) >= 0.5) for p in (y, x)]
+    near = [valid.shape[1] // 2 - 1 + (np.mod(np.where(known, p, 0), 1) >= 0.5) for p in (y, x)]
     return known & valid[np.arange(len(valid)), near[0], near[1]]
 
 
 def _separable(template, taps, y, x, derivatives):
-    band = templates.band_of(template, y)
+    start, n_orders = templates.band_of(template, y) * (1 + 1 / N_SUB), derivatives + 1
     left, right = (
-        np.stack(
-            [look_up(_stacked_weights(template, axis, o), p % 1 + band * (1 + 1 / N_SUB)) for o in range(n_orders)]
-        )
-        for n_orders, axis, p in ((derivatives + 1, 0, y), (derivatives + 1, 1, x))
+        look_up(_stacked_weights(template, axis, n_orders), p - np.floor(p) + start).reshape(-1, n_orders, N_TAPS)
+        for axis, p in ((0, y), (1, x))
     )
-    products = left.transpose(1, 0, 2) @ taps @ right.transpose(1, 2, 0)
-    return np.stack([products[:, i, j] for i, j in _ORDERS[: _N_OUTPUTS[derivatives]]])
+    products = left @ taps @ right.transpose(0, 2, 1)
+    return np.stack([products[:, i, j] for i, j in templates.ORDERS[: _N_OUTPUTS[derivatives]]])
 
 
 def _solved(template, taps, y, x, derivatives):
@@ -198,7 +228,7 @@ def _solved(template, taps, y, x, derivatives):
         solution = np.linalg.solve(_tap_covariance(template, row, valid), pixels[:, :, None])[:, :, 0]
         offset_y, offset_x = (grid.ravel() - (N_TAPS // 2 - 1) for grid in np.indices((N_TAPS, N_TAPS)))
         dy, dx = y[index, None] % 1 - offset_y, x[index, None] % 1 - offset_x
-        for order, orders in enumerate(_ORDERS[: len(result)]):
+        for order, orders in enumerate(templates.ORDERS[: len(result)]):
             covariance = np.where(valid, templates.evaluate_pixels(template, dy, dx, row, orders=orders), 0)
             result[order, index] = np.einsum("nt,nt->n", covariance, solution)
     return result
@@ -206,19 +236,24 @@ def _solved(template, taps, y, x, derivatives):
 
 def _tap_covariance(template, row, valid):
     """Covariance (n, 64, 64) of the taps; those that are not ``valid`` (n, 64) are set apart by zeros."""
-    offset_y, offset_x = (grid.ravel() for grid in np.indices((N_TAPS, N_TAPS)))
-    lags = np.subtract.outer(offset_y, offset_y), np.subtract.outer(offset_x, offset_x)
-    matrix = np.where(valid[:, :, None] & valid[:, None, :], templates.evaluate_pixels(template, *lags, row), 0)
+
+    def make():
+        offset_y, offset_x = (grid.ravel() for grid in np.indices((N_TAPS, N_TAPS)))
+        lags = np.subtract.outer(offset_y, offset_y), np.subtract.outer(offset_x, offset_x)
+        return templates.evaluate_pixels(template, *lags, row)
+
+    covariance = templates.remember(template, ("taps", int(row)), make)
+    matrix = np.where(valid[:, :, None] & valid[:, None, :], covariance, 0)
     matrix[:, np.arange(N_TAPS**2), np.arange(N_TAPS**2)] = 1 + _HOLE_RIDGE
     return matrix
 
 
-def _stacked_weights(template, axis, order):
-    """Weights of all bands in one table: band b starts at position b (1 + 1 / N_SUB)."""
-    key = "stacked", axis, order
-    if key not in template._tables:
-        rows = [
-            templates.weight_tables(template, band, axis, N_TAPS)[order].rows for band in range(len(template.values))
-        ]
-        template._tables[key] = Table(0.0, np.concatenate(rows))
-    return template._tables[key]
+def _stacked_weights(template, axis, n_orders):
+    """Weights of all bands in one table, derivatives behind each other: band b starts at position b (1 + 1 / N_SUB)."""
+
+    def make():
+        bands = [templates.weight_tables(template, band, axis, N_TAPS) for band in range(len(template.values))]
+        orders = (np.concatenate([tables[order].rows for tables in bands]) for order in range(n_orders))
+        return Table(0.0, np.concatenate(list(orders), axis=1))
+
+    return templates.remember(template, ("stacked", axis, n_orders), make)

@@ -66,17 +66,11 @@ def measure(image, peaks, template, *, subtracted, template_err=0.02):
         significance S are about 0.5 / S and 2.8 / S. Chi-square from points 0.4 FWHM apart out to 1.5 FWHM, with
         covariance A + (template_err S)^2, over its expectation for a source of the template's shape.
     """
-    y, x, height = peaks[:3]
     width, elongation = _curvature_shape(image, peaks, template, subtracted)
-    chi2, n_pixels = np.full(len(y), np.nan), np.zeros(len(y), int)
-    bands = templates.band_of(template, y)
-    for band in np.unique(bands):
-        index = np.flatnonzero(bands == band)
-        points, half = _chi2_points(template, band), stamp_half(template, band)
-        for part in np.array_split(index, max(1, -(-len(index) // _BLOCK))):
-            own = _own_stamps(image, (y[part], x[part], height[part]), template, half, subtracted[part])
-            chi2[part] = _chi2(own.residual, height[part], points, template_err)
-            n_pixels[part] = count_above_half(own.source, height[part])
+    chi2, n_pixels = np.full(len(width), np.nan), np.zeros(len(width), int)
+    for part, own, points in _stamps_of_bands(image, peaks, template, subtracted):
+        chi2[part] = _chi2(own.residual, peaks[2][part], points, template_err)
+        n_pixels[part] = count_above_half(own.residual + own.model, peaks[2][part])
     return Shapes(chi2, width, elongation, n_pixels)
 
 
@@ -95,51 +89,94 @@ def measure_islands(image, peaks, template, *, subtracted):
         the errors are about 0.7 / S in width and 4.2 / S in elongation: half as much again as those of the curvature
         (:func:`measure`), which knows that the noise is smooth. Streaks are told as well, glitches of one pixel less.
     """
-    y, x, height = peaks[:3]
-    shape = np.full((2, len(y)), np.nan)
-    bands = templates.band_of(template, y)
-    for band in np.unique(bands):
-        index, half = np.flatnonzero(bands == band), stamp_half(template, band)
-        for part in np.array_split(index, max(1, -(-len(index) // _BLOCK))):
-            own = _own_stamps(image, (y[part], x[part], height[part]), template, half, subtracted[part])
-            pair = [_island_moments(pixels, height[part]) for pixels in (own.source, own.source - own.residual)]
-            shape[:, part] = moments_against(*pair)
+    shape = np.full((2, len(peaks[0])), np.nan)
+    for part, own, _ in _stamps_of_bands(image, peaks, template, subtracted):
+        shape[:, part] = _island_shapes(own, peaks[2][part])[0]
     return Islands(*shape)
+
+
+def measure_both(image, peaks, template, *, subtracted, template_err=0.02):
+    """:class:`Shapes` and :class:`Islands` of peaks from the same stamps; parameters as for :func:`measure`."""
+    width, elongation = _curvature_shape(image, peaks, template, subtracted)
+    chi2, shape, n_pixels = np.full(len(width), np.nan), np.full((2, len(width)), np.nan), np.zeros(len(width), int)
+    for part, own, points in _stamps_of_bands(image, peaks, template, subtracted):
+        chi2[part] = _chi2(own.residual, peaks[2][part], points, template_err)
+        shape[:, part], n_pixels[part] = _island_shapes(own, peaks[2][part])
+    return Shapes(chi2, width, elongation, n_pixels), Islands(*shape)
+
+
+def _stamps_of_bands(image, peaks, template, subtracted):
+    """Index of some peaks of one band, in the order of their rows, their :class:`_Stamps`, and :class:`_Points`."""
+    y, x, height = peaks[:3]
+    order = np.argsort(y, kind="stable")
+    bands = templates.band_of(template, y)[order]
+    for band in np.unique(bands):
+        index, points, half = order[bands == band], _chi2_points(template, band), stamp_half(template, band)
+        for part in np.array_split(index, max(1, -(-len(index) // _BLOCK))):
+            yield part, _own_stamps(image, (y[part], x[part], height[part]), template, half, subtracted[part]), points
 
 
 def moments_against(moments, reference):
     """Width ratio and elongation (n,) of second moments (n, 2, 2) against others; NaN where either has no extent."""
-    known = [np.isfinite(m).all(axis=(1, 2)) & (np.linalg.det(np.nan_to_num(m)) > 0) for m in (moments, reference)]
+    known = [np.isfinite(m).all(axis=(1, 2)) & (_det(np.nan_to_num(m)) > 0) for m in (moments, reference)]
     known = known[0] & known[1]
-    inverse = [np.linalg.inv(np.where(known[:, None, None], m, np.eye(2))) for m in (moments, reference)]
+    inverse = [_invert(np.where(known[:, None, None], m, np.eye(2))) for m in (moments, reference)]
     return np.where(known, shape_against(*inverse), np.nan)
 
 
-def _island_moments(sources, height):
-    """Second moments (n, 2, 2), [yy, yx, xx], of the pixels above half of ``height`` around the middle of stamps.
+def _det(matrix):
+    return matrix[:, 0, 0] * matrix[:, 1, 1] - matrix[:, 0, 1] * matrix[:, 1, 0]
 
-    The covariance of photutils' SourceCatalog, which a test compares; importing it would take several times as long as
-    a whole search. Islands thinner than a pixel are widened by the variance of a pixel, 1/12, as there.
+
+def _invert(matrix):
+    """Inverse of symmetric matrices (n, 2, 2), written out: LAPACK takes ten times as long for so small ones."""
+    yy, yx, xx = matrix[:, 0, 0], matrix[:, 0, 1], matrix[:, 1, 1]
+    return (np.stack([xx, -yx, -yx, yy], -1) / _det(matrix)[:, None]).reshape(-1, 2, 2)
+
+
+def _island_shapes(own, height):
+    """Width ratio and elongation (2, n) of islands against those of the models in the stamps, and their pixels (n,)."""
+    inner = _inner(own.model.shape[1])
+    near = [np.ascontiguousarray(pixels[:, inner, inner]) for pixels in own]
+    (moments, n_pixels), (reference, _) = (
+        _islands(part, height, lambda index, of=of: sum(pixels[index] for pixels in of))
+        for part, of in ((near[0] + near[1], own), (near[1], own[1:]))
+    )
+    return moments_against(moments, reference), n_pixels
+
+
+def _islands(near, height, whole):
+    """Second moments (n, 2, 2), [yy, yx, xx], and number (n,) of the pixels above half of ``height``.
+
+    Those connected to the middle of stamps, of which ``near`` (n, k, k) is the inner half and ``whole(index)`` all. The
+    covariance of photutils' SourceCatalog, which a test compares; importing it would take several times as long as a
+    whole search. Islands thinner than a pixel are widened by the variance of a pixel, 1/12, as there.
     """
-    above = _above_half(sources, height)
-    inner, crosses = _inner(above)
-    moments = _moments(sources[:, inner, inner], above[:, inner, inner])
-    moments[crosses] = _moments(sources[crosses], above[crosses])
-    return moments
+    own = _connected(_above_half(near, height))
+    moments, count = _moments(near, own), own.reshape(len(own), -1).sum(axis=1)
+    crosses = np.flatnonzero(own[:, [0, -1]].any(axis=(1, 2)) | own[:, :, [0, -1]].any(axis=(1, 2)))
+    if crosses.size:
+        sources = whole(crosses)
+        own = _connected(_above_half(sources, height[crosses]))
+        moments[crosses], count[crosses] = _moments(sources, own), own.sum(axis=(1, 2))
+    return moments, count
 
 
-def _moments(sources, above):
-    """Second moments (n, 2, 2) of the pixels ``above`` that are connected to the middle of each stamp (n, k, k)."""
-    labels = _label_stamps(above)
-    middle = sources.shape[1] // 2
-    own = (labels == labels[:, middle, middle][:, None, None]) & (labels > 0)
-    weight = np.where(own, sources, 0)
-    total = weight.sum(axis=(1, 2))
-    weight /= np.where(total > 0, total, np.nan)[:, None, None]
-    axis = np.arange(sources.shape[1])
-    offsets = [axis - np.einsum(f"nij,{k}->n", weight, axis)[:, None] for k in "ij"]
-    yy, xx = (np.einsum(f"nij,n{k}->n", weight, d**2) for k, d in zip("ij", offsets, strict=True))
-    yx = np.einsum("nij,ni,nj->n", weight, *offsets)
+def _inner(size):
+    """Slice of the inner half of stamps (n, size, size), where most islands end."""
+    middle = size // 2
+    return slice(middle - middle // 2, middle + middle // 2 + 1)
+
+
+def _moments(sources, own):
+    """Second moments (n, 2, 2) of the pixels ``own`` of each stamp (n, k, k)."""
+    k = sources.shape[1]
+    i, j = (grid.ravel() - k // 2 for grid in np.indices((k, k), float))
+    weight = np.where(own, sources, 0).reshape(len(sources), -1)
+    total, y, x, *squares = (weight @ np.stack([np.ones(k * k), i, j, i * i, i * j, j * j], 1)).T
+    total = np.where(total > 0, total, np.nan)
+    y, x = y / total, x / total
+    yy, yx, xx = (square / total - product for square, product in zip(squares, (y * y, y * x, x * x), strict=True))
     while (thin := yy * xx - yx**2 < _PIXEL_VARIANCE**2).any():
         yy, xx = yy + thin * _PIXEL_VARIANCE, xx + thin * _PIXEL_VARIANCE
     return np.stack([yy, yx, yx, xx], -1).reshape(-1, 2, 2)
@@ -153,10 +190,20 @@ def shape_against(matrix, reference):
     fwhm_ratio, elongation : array (n,)
         Geometric mean of the widths over the reference's, and longer over shorter axis after scaling by it.
     """
-    root = np.linalg.inv(np.linalg.cholesky(reference))
-    ratio = np.linalg.eigvalsh(root @ matrix @ np.swapaxes(root, -1, -2))
-    low, high = np.maximum(ratio, _NARROWEST).T
+    low, high = np.maximum(_relative_eigenvalues(matrix, reference), _NARROWEST)
     return (low * high) ** -0.25, np.sqrt(high / low)
+
+
+def _relative_eigenvalues(matrix, reference):
+    """Eigenvalues (2, n) of L^-1 M L^-T with the reference L L^T, the lower first; symmetric matrices (n, 2, 2)."""
+    (myy, myx), (_, mxx) = matrix.transpose(1, 2, 0)
+    (ryy, ryx), (_, rxx) = reference.transpose(1, 2, 0)
+    first, lower = np.sqrt(ryy), ryx / np.sqrt(ryy)
+    second = np.sqrt(rxx - lower**2)
+    yy, part = myy / first**2, (myx - myy / first * lower) / first
+    xx = (mxx - 2 * lower * myx / first + lower**2 * myy / first**2) / second**2
+    middle, half = (yy + xx) / 2, np.hypot((yy - xx) / 2, part / second)
+    return np.stack([middle - half, middle + half])
 
 
 def stamp_half(template, band):
@@ -168,32 +215,40 @@ def stamp_half(template, band):
 
 def count_above_half(sources, height):
     """Connected pixels above half of ``height`` around the middle of each stamp (n, k, k)."""
-    above = _above_half(sources, height)
-    inner, crosses = _inner(above)
-    counts = _count_connected(above[:, inner, inner])
-    counts[crosses] = _count_connected(above[crosses])
-    return counts
+    return np.count_nonzero(_connected(_above_half(sources, height)), axis=(1, 2))
 
 
-def _inner(above):
-    """Slice of the inner half of stamps (n, k, k), and whether any pixel of its border is ``above``, (n,)."""
+def _connected(above):
+    """Which pixels of each stamp (n, k, k) bool are connected to its middle, over edges or corners.
+
+    Only stamps in which one of them has no neighbour nearer to the middle are filled from there, step by step.
+    """
     middle = above.shape[1] // 2
-    low, high = middle - middle // 2, middle + middle // 2
-    sides = (
-        above[:, low, low : high + 1],
-        above[:, high, low : high + 1],
-        above[:, low : high + 1, low],
-        above[:, low : high + 1, high],
-    )
-    return slice(low, high + 1), np.any([side.any(axis=1) for side in sides], axis=0)
+    toward = np.zeros_like(above)
+    toward[:, :middle], toward[:, middle + 1 :] = above[:, 1 : middle + 1], above[:, middle:-1]
+    toward[:, :, :middle] |= above[:, :, 1 : middle + 1]
+    toward[:, :, middle + 1 :] |= above[:, :, middle:-1]
+    toward[:, middle, middle] = True
+    odd = np.flatnonzero((above > toward).any(axis=(1, 2)))
+    result = above.copy()
+    if odd.size:
+        result[odd] = _fill(above[odd])
+    return result
 
 
-def _count_connected(above):
-    """Number of pixels of each stamp (n, k, k) bool connected to the one in its middle."""
-    labels, middle = _label_stamps(above), above.shape[1] // 2
-    sizes = np.bincount(labels.ravel(), minlength=1)
-    sizes[0] = 0
-    return sizes[labels[:, middle, middle]]
+def _fill(above):
+    """:func:`_connected` for stamps of any form; scipy would take longer to be imported."""
+    own, middle, count = np.zeros_like(above), above.shape[1] // 2, -1
+    own[:, middle, middle] = above[:, middle, middle]
+    while count != (count := np.count_nonzero(own)):
+        rows = own.copy()
+        rows[:, 1:] |= own[:, :-1]
+        rows[:, :-1] |= own[:, 1:]
+        own = rows & above
+        own[:, :, 1:] |= rows[:, :, :-1]
+        own[:, :, :-1] |= rows[:, :, 1:]
+        own &= above
+    return own
 
 
 def _above_half(sources, height):
@@ -201,30 +256,21 @@ def _above_half(sources, height):
         return sources > (0.5 * height[:, None, None]).astype(sources.dtype)
 
 
-def _label_stamps(above):
-    """Labels of the connected pixels in each stamp (n, k, k) bool, 0 elsewhere."""
-    from scipy import ndimage
-
-    in_plane = np.zeros((3, 3, 3), int)
-    in_plane[1] = 1
-    return ndimage.label(above, in_plane)[0]
-
-
 class _Stamps(NamedTuple):
+    """Stamps (n, k, k) float32 without each source, and of its model: their sum is the source alone."""
+
     residual: np.ndarray
-    source: np.ndarray
+    model: np.ndarray
 
 
 def _own_stamps(image, place, template, half, subtracted):
-    """Stamps of each source (y, x, height) alone, and of what is left without it."""
+    """:class:`_Stamps` of sources (y, x, height)."""
     y, x, height = place
-    pixels = stamps.around(image, y, x, half, outside=np.nan)
-    model = templates.patches(template, y - np.rint(y), x - np.rint(x), y, half)
-    model = np.multiply(model, height[:, None, None], dtype=pixels.dtype, casting="same_kind")
-    with_it, without = pixels.copy(), pixels
-    with_it[subtracted] += model[subtracted]
-    without[~subtracted] -= model[~subtracted]
-    return _Stamps(without, with_it)
+    residual = stamps.around(image, y, x, half, outside=np.nan)
+    model = templates.patches(template, y - np.rint(y), x - np.rint(x), y, half, amplitude=height)
+    there = np.flatnonzero(~subtracted)
+    residual[there] -= model[there]
+    return _Stamps(residual, model)
 
 
 def _curvature_shape(image, peaks, template, subtracted):

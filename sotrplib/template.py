@@ -16,6 +16,7 @@ from sotrplib import autocorrelation
 from sotrplib.interpolation import continue_samples, decompose, look_up, read_middle, wiener_weights
 
 N_TAPS = 8  # pixels on each axis that a value between pixels is read from
+ORDERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))  # of derivatives along y and x
 _FACTOR_TAPS = 48
 
 
@@ -213,6 +214,33 @@ def evaluate_pixels(template, dy, dx, row, *, orders=(0, 0)):
     return result.reshape(dy.shape)
 
 
+def evaluate_derivatives(template, dy, dx, row):
+    """A and its derivatives up to the second at offsets in pixels of the map, per pixel and per pixel squared.
+
+    Parameters
+    ----------
+    template : Template
+    dy, dx, row : array
+        As for :func:`evaluate_pixels`.
+
+    Returns
+    -------
+    array (6, ...)
+        A, dy, dx, dyy, dyx, dxx: what :func:`evaluate_pixels` gives for each of these orders.
+    """
+    bands = band_of(template, row)
+    dx = np.asarray(dx, float) * _stretch(template, row, bands)
+    dy, dx, bands = np.broadcast_arrays(np.asarray(dy, float), dx, bands)
+    result = np.empty((len(ORDERS), dy.size))
+    for band, index in by_band(bands.ravel()):
+        left, right = (
+            [look_up(_factor(template, band, axis, order), offset.ravel()[index]) for order in range(3)]
+            for axis, offset in enumerate((dy, dx))
+        )
+        result[:, index] = [np.einsum("nr,nr->n", left[i], right[j]) for i, j in ORDERS]
+    return result.reshape(-1, *dy.shape)
+
+
 def by_band(bands, block=1 << 17):
     """Pairs of a band and the indices that it serves, no more than ``block`` at a time."""
     for band in np.unique(bands):
@@ -221,7 +249,7 @@ def by_band(bands, block=1 << 17):
             yield band, index[start : start + block]
 
 
-def patches(template, fy, fx, row, half, *, filtered=True):
+def patches(template, fy, fx, row, half, *, filtered=True, amplitude=None):
     """Copies of A on pixel grids, for painting.
 
     Parameters
@@ -235,41 +263,50 @@ def patches(template, fy, fx, row, half, *, filtered=True):
         Half size of the patches.
     filtered : bool, default True
         Whether the template is that of a filtered map; False if it is the beam itself.
+    amplitude : array (n,), optional
+        Height of each copy, default 1. With it the patches are float32, to some 1e-7 of it, which is faster.
 
     Returns
     -------
     array (n, 2 half + 1, 2 half + 1)
-        A at every pixel of each patch; in a filtered map, as the band of that pixel has it.
+        A at every pixel of each patch, times the amplitude; in a filtered map, as the band of that pixel has it.
     """
-    fy, fx, row = np.broadcast_arrays(fy, fx, row)
-    axis = np.arange(-half, half + 1)
-    result = np.empty((len(fy), len(axis), len(axis)))
-    for band, index in by_band(band_of(template, row)):
-        result[index] = _patches_of_band(template, band, (fy[index], fx[index], row[index]), axis, filtered)
+    dtype = "f8" if amplitude is None else "f4"
+    places = np.broadcast_arrays(fy, fx, row, 1.0 if amplitude is None else amplitude)
+    axis, bands = np.arange(-half, half + 1), band_of(template, places[2])
+    if len(bands) and (bands == bands[0]).all():
+        result = _patches_of_band(template, bands[0], places, axis, (filtered, dtype))
+    else:
+        result = np.empty((len(bands), len(axis), len(axis)), dtype)
+        for band, index in by_band(bands):
+            here = [values[index] for values in places]
+            result[index] = _patches_of_band(template, band, here, axis, (filtered, dtype))
     if filtered and len(template.values) > 1:
-        _mend_foreign_rows(template, result, (fy, fx, row), axis)
+        _mend_foreign_rows(template, result, places, axis)
     return result
 
 
-def _patches_of_band(template, band, places, axis, filtered):
-    """Patches of A as one band has it; ``places`` are fy, fx, row of :func:`patches`."""
-    fy, fx, row = places
+def _patches_of_band(template, band, places, axis, form):
+    """Patches of A as one band has it; ``places`` are fy, fx, row and amplitude, ``form`` filtered and the dtype."""
+    (fy, fx, row, amplitude), (filtered, dtype) = places, form
     stretch = np.broadcast_to(_stretch(template, row, band, filtered=filtered), fy.shape)
-    left = look_up(_factor(template, band, 0, 0), axis - fy[:, None])
-    right = look_up(_factor(template, band, 1, 0), (axis - fx[:, None]) * stretch[:, None])
+    left = look_up(_factor(template, band, 0, 0), axis - fy[:, None], dtype)
+    right = look_up(_factor(template, band, 1, 0), (axis - fx[:, None]) * stretch[:, None], dtype)
+    left *= amplitude[:, None, None]
     return left @ right.transpose(0, 2, 1)
 
 
 def _mend_foreign_rows(template, result, places, axis):
     """Make anew those rows of patches that lie in another band than their source."""
-    fy, fx, row = places
-    ends = [band_of(template, row - fy + end) for end in (axis[0], axis[-1])]
-    straddling = np.flatnonzero(ends[0] != ends[1])
-    home, bands = band_of(template, row[straddling]), band_of(template, (row - fy)[straddling, None] + axis)
+    fy, _, row, _ = places
+    ends, home = [band_of(template, row - fy + end) for end in (axis[0], axis[-1])], band_of(template, row)
+    straddling = np.flatnonzero((ends[0] != home) | (ends[1] != home))
+    home, bands = home[straddling], band_of(template, (row - fy)[straddling, None] + axis)
     for band in np.unique(bands):
         chosen = (bands == band) & (home != band)[:, None]
         index = straddling[chosen.any(axis=1)]
-        part = _patches_of_band(template, band, (fy[index], fx[index], row[index]), axis, True)
+        here = [values[index] for values in places]
+        part = _patches_of_band(template, band, here, axis, (True, result.dtype))
         result[index] = np.where(chosen[chosen.any(axis=1)][:, :, None], part, result[index])
 
 

@@ -22,6 +22,15 @@ def test_match_finds_exactly_the_pairs_of_brute_force(ra, dec, rng):
     assert np.all(np.diff(i) >= 0) and np.all(np.diff(separation)[np.diff(i) == 0] >= 0)
 
 
+@pytest.mark.parametrize(("ra", "dec"), [(0.0, 0.0), (180.0, -60.0), (77.0, 90.0), (359.99, -89.9)])
+def test_close_pairs_are_those_of_brute_force(ra, dec, rng):
+    """Each pair once, the smaller index first; of two radii the larger counts."""
+    place, radius = crowd(rng, 150, ra, dec), rng.uniform(0, 150, 150)
+    table = geometry.separation_arcsec(place[0][:, None], place[1][:, None], *place)
+    close = np.triu(table <= np.maximum(radius[:, None], radius), 1)
+    assert set(zip(*crossmatch.close_pairs(*place, radius), strict=True)) == set(zip(*np.nonzero(close), strict=True))
+
+
 def test_match_takes_a_radius_for_each_position():
     """A position with a small radius does not take what one with a large radius takes."""
     i, j, _ = crossmatch.match([10.0, 20.0], [0.0, 0.0], [10.001, 20.001], [0.0, 0.0], [3.0, 4.0])

@@ -62,6 +62,7 @@ FLOORS = [
     ],
     [
         "pointing",
+        "offsets",
         "photometry",
         "selection",
         "convergence",

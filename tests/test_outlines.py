@@ -26,6 +26,14 @@ def ragged(height, width, rng):
     return tuple(rng.permutation(np.unique(np.stack(pixels), axis=1), axis=1))
 
 
+def test_nearest_is_right_far_from_a_parallel_at_high_declination(rng):
+    """Rows of pixels are curved on the sky: seen from 30 degrees away the nearest is the one on the meridian."""
+    row, column = np.full(1500, 960), np.arange(1500)
+    points, positions = sphere(row, column), sphere(rng.uniform(400, 900, 300), rng.uniform(0, 1499, 300))
+    truth = np.linalg.norm(positions[:, None] - points, axis=2).min(axis=1)
+    np.testing.assert_allclose(outlines.nearest(positions, points, (row, column)), truth, atol=1e-12)
+
+
 @pytest.mark.parametrize("outline", ["straight", "ragged", "one point"])
 def test_nearest_is_that_of_brute_force(outline, rng):
     """The distance to the nearest point is right to rounding wherever the position is."""

@@ -6,7 +6,7 @@ from astropy.wcs import WCS
 from filtered_skies import filtered_noise, filtered_sources, make_filtered_sky, make_template
 from scipy.spatial import cKDTree
 
-from sotrplib import geometry, positions
+from sotrplib import geometry, positions, reading
 from sotrplib import template as templates
 
 
@@ -78,6 +78,26 @@ def test_a_hole_beside_a_source_does_not_move_it(rng):
     assert found.y == pytest.approx([48.3], abs=4 * np.sqrt(found.cov_yy[0]))
     assert found.x == pytest.approx([47.8], abs=4 * np.sqrt(found.cov_xx[0]))
     assert found.s_max == pytest.approx([40], abs=3)
+
+
+@pytest.mark.parametrize("radius", [0.5, 9.0, 300.0])
+def test_close_pairs_are_those_of_brute_force(radius, rng):
+    """Each pair within the radius once, the smaller index first; NaN is close to nothing."""
+    y, x = rng.uniform(-40, 200, (2, 300))
+    y[7], (y[9], x[9]) = np.nan, (y[8], x[8])
+    with np.errstate(invalid="ignore"):
+        close = np.hypot(y[:, None] - y, x[:, None] - x) <= radius
+    pairs = positions.close_pairs(y, x, radius)
+    assert sorted(map(tuple, pairs.tolist())) == [tuple(p) for p in np.argwhere(np.triu(close, 1)).tolist()] != []
+
+
+def test_what_was_read_starts_the_fit():
+    """Values read before at the positions give the peak that reading them anew gives."""
+    template, image = make_template(), filtered_sources((96, 96), [40.2], [50.7], [30.0])
+    start = np.array([41.1]), np.array([50.2])
+    values = np.array(reading.sample(image, *start, template, 2))
+    anew, known = (positions.refine(image, *start, template, values=v) for v in (None, values))
+    np.testing.assert_array_equal(np.array(anew[:6]), np.array(known[:6]))
 
 
 def test_no_start_gives_no_peak():

@@ -96,6 +96,25 @@ def test_pixels_above_half_are_counted_where_they_connect():
     assert shapes.count_above_half(stamp, np.array([10.0, 10.0])).tolist() == [2, 0]
 
 
+def test_islands_of_any_form_are_those_of_scipy(rng):
+    """What is connected to the middle pixel is what labels of connected pixels say, in scattered pixels too."""
+    above = rng.uniform(size=(300, 9, 9)) < rng.uniform(0.2, 0.7, (300, 1, 1))
+    for stamp, found in zip(above, shapes._connected(above), strict=True):
+        labels, _ = label(stamp, np.ones((3, 3)))
+        np.testing.assert_array_equal(found, (labels == labels[4, 4]) & (labels > 0))
+
+
+def test_both_kinds_of_shape_are_those_of_each_alone(rng):
+    """From one set of stamps come the same shapes as from one for each kind."""
+    template, image = make_template(n_rows=128), filtered_sources((128, 128), [40.2, 90.4], [50.7, 64.1], [30.0, 12.0])
+    image = image + rng.standard_normal(image.shape)
+    peaks = positions.refine(image, np.array([40.2, 90.4]), np.array([50.7, 64.1]), template)
+    taken = np.array([False, True])
+    shape, islands = shapes.measure_both(image, peaks, template, subtracted=taken)
+    for both, alone in ((shape, shapes.measure), (islands, shapes.measure_islands)):
+        np.testing.assert_array_equal(np.array(both), np.array(alone(image, peaks, template, subtracted=taken)))
+
+
 def test_missing_pixels_do_not_spoil_chi2(rng):
     """With a third of the stamp off the map chi-square stays near 1."""
     template, image = make_template(n_rows=96), filtered_noise((96, 96), rng)
@@ -143,7 +162,7 @@ def test_moments_are_those_of_photutils(rng):
         segments[k] = (k + 1) * (islands == islands[7, 7])
     catalog = SourceCatalog(stamps.reshape(-1, 15), SegmentationImage(segments.reshape(-1, 15)))
     expected = np.asarray(catalog.covariance.value)[:, ::-1, ::-1]
-    found = shapes._island_moments(stamps, height)
+    found = shapes._islands(stamps[:, 4:11, 4:11], height, stamps.__getitem__)[0]
     whole = np.delete(np.arange(200), [1, 2])
     np.testing.assert_allclose(found[whole], expected[whole], rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1 / 12 + 1e-9)

@@ -24,6 +24,25 @@ def test_evaluate_is_exact_between_pixels(fwhm, rng):
     np.testing.assert_allclose(values, gaussian(ROOT2 * fwhm, dy, dx), atol=1e-5)
 
 
+def test_all_derivatives_are_those_of_each_order(rng):
+    """One look-up of all orders gives what one for each does, in every band."""
+    template = templates.select_bands(make_template(n_rows=90), [0, 0], [0, 50, 90])
+    (dy, dx), row = rng.uniform(-9, 9, (2, 200)), rng.uniform(0, 89, 200)
+    found = templates.evaluate_derivatives(template, dy, dx, row)
+    for values, orders in zip(found, templates.ORDERS, strict=True):
+        np.testing.assert_allclose(values, templates.evaluate_pixels(template, dy, dx, row, orders=orders), atol=1e-12)
+
+
+def test_patches_of_a_height_are_scaled_copies(rng):
+    """With an amplitude patches are those without it times that, to single precision."""
+    template, places = make_template(n_rows=90), (*rng.uniform(-0.5, 0.5, (2, 20)), rng.uniform(0, 89, 20))
+    amplitude = rng.uniform(-100, 100, 20)
+    scaled = templates.patches(template, *places, 9, amplitude=amplitude)
+    expected = templates.patches(template, *places, 9) * amplitude[:, None, None]
+    assert scaled.dtype == np.float32
+    np.testing.assert_allclose(scaled, expected, atol=1e-6 * 100)
+
+
 @pytest.mark.parametrize("spectrum", [F090, F150])
 def test_patches_of_a_filtered_source_are_exact(spectrum, rng):
     """The model of a source at a sub-pixel position, ring included, is right to 1e-4 of its peak."""
@@ -43,6 +62,8 @@ def test_patches_have_the_shape_of_the_band_of_each_pixel():
         templates.patches(t, np.array([0.3]), np.array([-0.2]), np.array([97.3]), 8)[0] for t in (narrow, wide)
     )
     np.testing.assert_allclose(model, np.concatenate([first[:11], second[11:]]), atol=1e-6)
+    beyond = [templates.patches(t, *(np.array([v]) for v in (-6.7, -0.2, 97.3)), 2)[0] for t in (both, wide)]
+    np.testing.assert_allclose(*beyond, atol=1e-6)
 
 
 def test_evaluate_is_zero_beyond_the_support():
