@@ -1,6 +1,6 @@
 """What a day of survey maps costs: the whole workflow, engine included, beside the floors measured in the same run.
 
-    python tests/benchmarks/day.py [--maps 4] [--area 1] [--stages together] [--against FILE]
+    python tests/benchmarks/day.py [--maps 4] [--area 1] [--stages apart] [--against FILE]
     python tests/benchmarks/day.py --empty 100          the engine and its imports alone: tiny maps of empty sky
     python tests/benchmarks/day.py --scaling            areas of 1/16, 1/4 and 1, and 1, 10 and 100 tiny maps
     python tests/benchmarks/day.py --starts             what each script costs before it does anything
@@ -63,7 +63,7 @@ def _parse(arguments):
     parser.add_argument("--empty", type=int, metavar="N", help="N tiny maps of empty sky instead")
     parser.add_argument("--scaling", action="store_true", help="how costs grow with area and number of maps")
     parser.add_argument("--starts", action="store_true", help="CPU time that scripts take to start")
-    parser.add_argument("--stages", choices=("apart", "together"), default="apart", help="as maps.stages")
+    parser.add_argument("--stages", choices=("together", "apart"), default="together", help="as maps.stages")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--against", metavar="FILE", help="costs of an earlier run, as kept by this command")
     return parser.parse_args(arguments)
