@@ -13,8 +13,11 @@ _BLOCK = 1 << 16  # values counted at a time, few enough to stay in the cache
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """A map, its pointing and forced photometry, its SNR with and without sources, its usable pixels, and what of it
-    they are without sources (``noise``); ``attrs`` and ``contents`` are those of its file."""
+    """A map, its pointing and forced photometry, and what of its pixels several checks need.
+
+    ``snr`` and ``residual`` (ny, nx) are with and without its sources, ``good`` its usable pixels, ``noise`` (n,) the
+    residual there; ``offsets`` is of :func:`checks.pointing_offsets`, ``attrs`` and ``contents`` are those of its file.
+    """
 
     sky_map: maps.SkyMap
     model: pointing.PointingModel
