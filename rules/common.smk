@@ -114,6 +114,17 @@ def map_row(wildcards):
     return LISTED[wildcards.map_id]
 
 
+def labels_of(wildcards):
+    """What Snakemake's report says of a map in its columns."""
+    _, array, band, _ = wildcards.map_id.split("_")
+    return {"array": array, "band": band, "map_id": wildcards.map_id}
+
+
+def band_of(wildcards):
+    """Band of a map, by which Snakemake's report groups them."""
+    return labels_of(wildcards)["band"]
+
+
 def named_files(wildcards):
     row = map_row(wildcards)
     return [row[key] for key in mapindex.PATHS if row[key]]

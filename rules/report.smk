@@ -1,14 +1,43 @@
 # What the run was and what came of it: the configuration, one page, and an exit status that tells of failed maps.
 
 
+rule view_map:
+    input:
+        map="results/preprocessed/{map_id}.h5",
+        pointing="results/pointing/{map_id}.h5",
+        forced="results/forced_photometry/{map_id}.h5",
+        sifted="results/sifted/{map_id}.h5",
+    output:
+        view="results/views/{map_id}.h5",
+        sheet=report(
+            "results/figures/{map_id}.png",
+            caption="captions/map.rst",
+            category="Maps",
+            subcategory=band_of,
+            labels=labels_of,
+        ),
+    log:
+        "results/logs/view_map/{map_id}.log",
+    benchmark:
+        "results/benchmarks/view_map/{map_id}.tsv"
+    wildcard_constraints:
+        map_id=APART_SINGLE_ID,
+    conda:
+        "../envs/sotrp.yaml"
+    resources:
+        attempt=attempt_number,
+    params:
+        code=code("view_map"),
+    script:
+        "../scripts/view_map.py"
+
+
 rule report:
     input:
         catalog="results/catalogs/catalog.h5",
         known="results/inputs/catalog.h5",
         maps=every("preprocessed"),
-        pointing=every("pointing"),
-        forced=every("forced_photometry"),
-        sifted=every("sifted"),
+        views=every("views"),
         lightcurves="results/lightcurves/lightcurves.h5",
         recovery=RECOVERY,
     output:
@@ -17,14 +46,6 @@ rule report:
             caption="captions/night.rst",
             category="Night",
             labels={"what": "the page"},
-        ),
-        sheets=report(
-            directory("results/figures"),  # one output: the time the engine needs for one a map grows as their square
-            patterns=["{instrument}_{array}_{band}_{time}.png"],
-            caption="captions/map.rst",
-            category="Maps",
-            subcategory="{band}",
-            labels={"array": "{array}", "band": "{band}", "map_id": "{instrument}_{array}_{band}_{time}"},
         ),
     log:
         "results/logs/report.log",
@@ -69,6 +90,7 @@ rule check_maps:
         catalog="results/catalogs/catalog.h5",
         rest=[*CATALOGS, *ALWAYS_EXPORTED, *COADDED, *STACKS],
         searches=SEARCHES,
+        views=every("views"),
     output:
         checked="results/maps_checked.txt",
     log:

@@ -16,6 +16,14 @@ rule process_map:
         forced_photometry="results/forced_photometry/{map_id}.h5",
         find_sources="results/detections/{map_id}.h5",
         sift_candidates="results/sifted/{map_id}.h5",
+        view_map="results/views/{map_id}.h5",
+        sheet=report(
+            "results/figures/{map_id}.png",
+            caption="captions/map.rst",
+            category="Maps",
+            subcategory=band_of,
+            labels=labels_of,
+        ),
     log:
         "results/logs/process_map/{map_id}.log",
         **{stage: f"results/logs/{stage}/{{map_id}}.log" for stage in STAGES},

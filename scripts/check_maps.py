@@ -12,8 +12,9 @@ def main(job):
     failed = maps[maps["status"] != "ok"]
     summary = f"{len(maps)} maps, {len(failed)} of them failed"
     reasons = dict(zip(failed["map_id"], failed["reason"], strict=True))
-    searches = {path: store.read_attrs(path) for path in job.input.searches}
-    reasons |= {path: attrs["reason"] for path, attrs in searches.items() if attrs["status"] != "ok"}
+    more = [*job.input.searches, *(path for path in job.input.views if Path(path).stem not in reasons)]
+    others = {path: store.read_attrs(path) for path in more}
+    reasons |= {path: attrs["reason"] for path, attrs in others.items() if attrs["status"] != "ok"}
     lines = [summary, *(f"  {name}: {reason}" for name, reason in reasons.items())]
     logging.info("\n".join(lines))
     if reasons:

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from sotrplib import logs, report, store
+from sotrplib import logs, store
+from sotrplib.report import page, resources
 
 TABLES = ("maps", "candidates", "counterparts", "sources", "source_bands", "measurements")
 
@@ -11,11 +12,11 @@ def main(job):
     frames = {name: store.read_table(job.input.catalog, name) for name in TABLES}
     frames["lightcurves"] = store.read_table(job.input.lightcurves, "lightcurves")
     frames["catalog"] = store.read_table(job.input.known, "catalog")
-    files = list(zip(job.input.maps, job.input.pointing, job.input.forced, job.input.sifted, strict=True))
-    more = {"recovery": job.input.recovery, "resources": report.read_benchmarks("results/benchmarks")}
-    sheets = [Path(job.output.sheets, f"{Path(name).stem}.png") for name in job.input.maps]
-    more |= {"sheets": sheets, "gap_s": job.params.observation_gap_s, "reference": job.params.reference}
-    report.write_page(job.output.page, frames, files, **more)
+    files = list(zip(job.input.maps, job.input.views, strict=True))
+    more = {"recovery": job.input.recovery, "resources": resources.read_benchmarks("results/benchmarks")}
+    more |= {"sheets": [f"results/figures/{Path(name).stem}.png" for name in job.input.maps]}
+    more |= {"gap_s": job.params.observation_gap_s, "reference": job.params.reference}
+    page.write_page(job.output.page, frames, files, **more)
 
 
 logs.run_job(snakemake, main)

@@ -139,13 +139,13 @@ def write_tables(path, result, attrs):
     store.write(path, attrs=attrs | result.get("attrs", {}), arrays=result.get("arrays"), frames=result.get("frames"))
 
 
-def run_map_job(job, work, *, schemas=(), write=write_tables, required=None):
+def run_map_job(job, work, *, schemas=(), write=write_tables, before_failed=None, required=None):
     """Do one map's job of one rule, and record a map that cannot be used instead of stopping the run.
 
     Parameters
     ----------
     job : snakemake object of a script
-        With one log, one output, the wildcard map_id and the resource ``attempt``.
+        With one log, a first output, the wildcard map_id and the resource ``attempt``.
     work : function of ``job``
         Reads and computes; its result is written outside of it, so that a full disk is not taken for a bad map.
     schemas : tuple of str, or dict of str to str
@@ -153,6 +153,8 @@ def run_map_job(job, work, *, schemas=(), write=write_tables, required=None):
         failed map.
     write : function of (path, result, attrs)
         Writes the result of ``work``.
+    before_failed : function of the reason, optional
+        Makes the other outputs of a map that failed, before its file is written.
     required : sequence of path, optional
         Input files whose failure is that of the job; default all of them.
 
@@ -170,6 +172,8 @@ def run_map_job(job, work, *, schemas=(), write=write_tables, required=None):
         if reason:
             groups = schemas if isinstance(schemas, dict) else {name: name for name in schemas}
             frames = {group: (name, tables.empty(name)) for group, name in groups.items()}
+            if before_failed:
+                before_failed(reason)
             store.write(job.output[0], attrs=attrs | {"status": "failed", "reason": reason}, frames=frames)
             tries.remember(job, reason)
         else:

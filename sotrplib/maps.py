@@ -4,6 +4,8 @@ A filtered map is a :class:`SkyMap`, (rho, kappa, time, mask) with its template,
 """
 
 import dataclasses
+import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +14,7 @@ from sotrplib import boxes, geometry, store
 from sotrplib import template as templates
 from sotrplib.template import Template
 
+_kept = []  # while :func:`keep_last` holds: a dict of the map that was read last, by its path and time stamp
 _BLOCK_ROWS = 128  # rows converted at a time, few enough to stay in the cache
 
 
@@ -132,20 +135,50 @@ def write_sky_map(path, skymap, attrs=None, *, more_arrays=None, frames=None):
     store.write(path, attrs={**own, **(attrs or {})}, arrays=arrays | (more_arrays or {}), frames=frames)
 
 
-def read_sky_map(path, window=None, *, template=None):
+@contextmanager
+def keep_last():
+    """Keep the map that was read last, whole, in memory: who reads it again gets the same one, which cannot be written.
+
+    A context manager, for a process that does all stages of a map.
+    """
+    _kept.append({})
+    try:
+        yield
+    finally:
+        _kept.clear()
+
+
+def read_sky_map(path, window=None, *, template=None, with_time=True):
     """Read a filtered map, or the part of it in ``window`` (rows, columns: two slices with start and stop).
 
-    ``template`` is that of the whole map where it was read before: its tables serve all windows.
+    ``template`` is that of the whole map where it was read before: its tables serve all windows. Without ``with_time``
+    the time of the pixels may be left out.
 
     Raises
     ------
     MapError
         If the file records a failed map.
     """
+    if window is not None or not _kept:
+        return _read_sky_map(path, window, template, with_time)
+    key = str(path), os.stat(path).st_mtime_ns
+    if key not in _kept[0]:
+        _kept[0] = {key: _without_writing(_read_sky_map(path, None, None, True))}
+    return _kept[0][key]
+
+
+def _without_writing(skymap):
+    for image in (skymap.rho, skymap.kappa, skymap.time, skymap.mask):
+        if image is not None:
+            image.setflags(write=False)
+    return skymap
+
+
+def _read_sky_map(path, window, template, with_time):
     attrs = _read_usable(path)
     whole = geometry.text_to_wcs(attrs["wcs"])
     window = window or tuple(slice(0, n) for n in whole.array_shape)
-    has_time = "maps/time" in store.list_contents(path)
+    has_time = with_time and "maps/time" in store.list_contents(path)
     rho, kappa, mask = (store.read_array(path, f"maps/{name}", window) for name in ("rho", "kappa", "mask"))
     template, first = template or read_template(path), window[0].start or 0
     return SkyMap(

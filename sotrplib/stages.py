@@ -5,7 +5,8 @@ Each stage sees what its own rule would have given it, so that its script, its o
 
 from types import SimpleNamespace
 
-NAMES = ("preprocess_map", "fit_pointing", "forced_photometry", "find_sources", "sift_candidates")  # in their order
+# In their order.
+NAMES = ("preprocess_map", "fit_pointing", "forced_photometry", "find_sources", "sift_candidates", "view_map")
 
 
 class Files(list):
@@ -28,9 +29,9 @@ def split(job):
     Parameters
     ----------
     job : snakemake object of a script
-        Its outputs and logs have the names of the rules of the stages, its parameter ``stages`` holds theirs, and its
-        inputs are ``given``, ``made``, ``instruments``, ``shared`` (of the filter), ``catalog``, ``moving`` and
-        ``moving_made``.
+        Its outputs and logs have the names of the rules of the stages, and ``sheet`` is one more output of the last;
+        its parameter ``stages`` holds theirs, and its inputs are ``given``, ``made``, ``instruments``,
+        ``shared`` (of the filter), ``catalog``, ``moving`` and ``moving_made``.
 
     Yields
     ------
@@ -41,12 +42,17 @@ def split(job):
         yield SimpleNamespace(
             rule=stage,
             input=Files(**files),
-            output=[job.output[stage]],
+            output=Files(**_outputs(job, stage)),
             log=[job.log[stage]],
             params=Parameters(job.params.stages[stage]),
             wildcards=job.wildcards,
             resources=job.resources,
         )
+
+
+def _outputs(job, stage):
+    """What a stage makes: its file and, the view of a map, a sheet."""
+    return {"made": job.output[stage]} | ({"sheet": job.output.sheet} if stage == "view_map" else {})
 
 
 def _inputs(job):
@@ -61,4 +67,5 @@ def _inputs(job):
         "forced_photometry": own | pointing | catalog,
         "find_sources": own | pointing | forced,
         "sift_candidates": own | pointing | forced | found | catalog | moving,
+        "view_map": own | pointing | forced | {"sifted": job.output.sift_candidates},
     }

@@ -105,3 +105,14 @@ def subtract_sources(rho, kappa, y, x, flux, template, *, tolerance=0.01):
     """rho of a map without the given sources: a new array (ny, nx) float32 (see :func:`model_rho`)."""
     model = model_rho(rho.shape, y, x, flux, kappa, template, tolerance=tolerance)
     return np.subtract(rho, model, out=model)
+
+
+def subtract_from_snr(snr, kappa, y, x, flux, template, *, tolerance=0.01):
+    """SNR rho / sqrt(kappa) of a map without the given sources: a new array; the others as for :func:`model_rho`.
+
+    A third of the work of :func:`subtract_sources`, for a model that is not needed by itself.
+    """
+    depth = np.sqrt(reading.read_kappa(kappa, y, x))
+    left = snr.copy()
+    paint_onto(left, y, x, -np.asarray(flux, float) * depth, template, tolerance=tolerance)
+    return left

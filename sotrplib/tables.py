@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-VERSION = 6
+VERSION = 7
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,11 @@ n_measurements | i4 | 1 | finite flux measurements over all bands
 spectral_index | f8 | 1 | alpha of flux ~ frequency**alpha from bands observed together; NaN without such
 spectral_index_err | f8 | 1 | its error, that of the calibration included
 n_simultaneous | i4 | 1 | observations with two bands or more
+"""),
+    "compared": _columns("""
+catalog_flux_mjy | f8 | mJy | catalogue flux in the band of the map
+flux_mjy | f8 | mJy | forced flux
+flux_err_mjy | f8 | mJy | its error
 """),
     "source_bands": _columns("""
 source_id | str | 1 | unique name of the source

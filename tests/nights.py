@@ -3,7 +3,8 @@
 import numpy as np
 from filtered_skies import filtered_noise, filtered_sources, make_template
 
-from sotrplib import catalogs, geometry, lightcurves, maps, pointing, store, tables
+from sotrplib import catalogs, geometry, lightcurves, logs, maps, pointing, store, tables
+from sotrplib.report import mapviews
 
 SHAPE = (96, 160)
 MERGE = {"observation_gap_s": 7200.0, "calibration_err": 0.05, "catalog_flux_err_fraction": 0.05}
@@ -67,7 +68,7 @@ def write_map(folder, row, rng, flux_mjy=150.0):
     maps.write_sky_map(
         names[0],
         sky_map,
-        {"status": "ok", "reason": ""},
+        {"status": "ok", "reason": "", "flux_err_mjy": FLUX_ERR},
         more_arrays={"flatfield/local_rms": np.full((2, 3), 1.02, "f4")},
         frames={"noise_spectra": ("noise_spectra", noise_spectra())},
     )
@@ -141,9 +142,11 @@ def confirming(candidates, rows, flux_mjy):
 
 
 def write_night(folder, rng, rows, candidates=None, flux_mjy=(150.0, 8.0)):
-    """Files and tables of a run: what :func:`report.write_page` takes."""
+    """Tables and files of a run: those of each map are its filtered map, and what the page shows of it."""
     candidates = tables.empty("candidates") if candidates is None else candidates
-    files = [write_map(folder, row, rng, flux) for row, flux in zip(rows, np.resize(flux_mjy, len(rows)), strict=True)]
+    fluxes = np.resize(flux_mjy, len(rows))
+    files = [write_map(folder, row, rng, flux) for row, flux in zip(rows, fluxes, strict=True)]
+    views = [(paths[0], write_view(folder, paths)) for paths in files]
     forced = [store.read_table(paths[2], "forced") for paths in files]
     parts = [catalogs.forced_measurements(table, row) for table, row in zip(forced, rows, strict=True)]
     measurements = catalogs.merge_measurements([*parts, confirming(candidates, rows, flux_mjy)])
@@ -151,7 +154,26 @@ def write_night(folder, rng, rows, candidates=None, flux_mjy=(150.0, 8.0)):
     frames = {"maps": catalogs.make_maps(rows), "candidates": candidates, "sources": sources, "source_bands": bands}
     curves, _ = lightcurves.build(measurements, {"detect_snr": 3.0, "limit_confidence": 0.95})
     frames |= {"measurements": measurements, "lightcurves": curves, "catalog": known_sources()}
-    return frames | {"counterparts": tables.empty("counterparts")}, files
+    return frames | {"counterparts": tables.empty("counterparts")}, views
+
+
+def write_view(folder, paths):
+    """File of the view of a map, as the rule ``view_map`` leaves it; its sheet is in ``figures``."""
+    map_id, reason = paths[0].stem, logs.failure(paths)
+    view, sheet = folder / "views" / f"{map_id}.h5", folder / "figures" / f"{map_id}.png"
+    if reason:
+        mapviews.write_failed_sheet(sheet, map_id, reason)
+        logs.write_tables(view, {}, {"map_id": map_id, "status": "failed", "reason": reason})
+        return view
+    content, pixels = mapviews.view_map(*paths)
+    mapviews.write_sheet(sheet, pixels)
+    logs.write_tables(view, content, {"map_id": map_id, "status": "ok", "reason": ""})
+    return view
+
+
+def files_of(folder, map_id):
+    """Files of the stages of a map, as :func:`mapviews.view_map` takes them."""
+    return tuple(folder / stage / f"{map_id}.h5" for stage in STAGES)
 
 
 TWO_MAPS = [map_row("i1", NIGHT), map_row("i3", NIGHT + 600)]

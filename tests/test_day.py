@@ -134,7 +134,11 @@ def test_starts_of_scripts_are_beside_those_of_the_engine(monkeypatch):
     """A script's start costs its imports and those of the engine; a script that does not start is an error."""
     monkeypatch.setattr(starts, "cpu_seconds", lambda statements: {1: 0.2, 2: 0.5}.get(len(statements), 0.75))
     script = Path(__file__).parents[1] / "scripts" / "report.py"
-    assert starts.imports(script) == ["from pathlib import Path", "from sotrplib import logs, report, store"]
+    assert starts.imports(script) == [
+        "from pathlib import Path",
+        "from sotrplib import logs, store",
+        "from sotrplib.report import page, resources",
+    ]
     text = starts.describe([script])
     assert "| engine alone | 0.20 | |" in text and "| report | 0.75 | 0.25 |" in text
     monkeypatch.undo()

@@ -32,6 +32,7 @@ WORKER_BYTES = 1_500_000_000  # of addresses; the large map needs 10 GB, a map o
 TIME_LIMIT_S = 300  # of a run, which takes 15
 STARTED = []
 MADE = ("catalogs", "lightcurves", "exports", "preprocessed", "pointing", "forced_photometry", "detections", "sifted")
+MADE += ("views", "figures")
 
 
 @pytest.fixture(scope="module")
@@ -357,6 +358,7 @@ def test_damaged_map(done, finished, damage):
         (f"sifted/{FIRST}.h5", "catalogs/*.h5"),
         ("catalogs/candidates.h5", "catalogs/catalog.h5"),
         ("catalogs/catalog.h5", "lightcurves/*.h5"),
+        (f"views/{FIRST}.h5", "report.html"),
         ("inputs/catalog.h5", f"*/{FIRST}.h5"),
     ],
 )

@@ -206,6 +206,17 @@ def test_failure_is_passed_on(job):
     assert (attrs["status"], attrs["reason"]) == ("failed", "all pixels are zero")
 
 
+def test_other_outputs_of_a_failed_map_are_made_first(job):
+    """What a job makes besides its file is told why the map failed, before the file says so."""
+    said = []
+    logs.run_map_job(job, fail(ValueError("no unit")), before_failed=lambda reason: said.append((reason, made(job))))
+    assert said == [("no unit", False)] and made(job)
+
+
+def made(job):
+    return Path(job.output[0]).exists()
+
+
 def test_equal_jobs_write_equal_bytes(job, tmp_path):
     """The same job run twice writes the same bytes."""
     run(job, fail(ValueError("bad")))

@@ -1,5 +1,7 @@
 """The filtered map and its file."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -73,3 +75,23 @@ def test_failed_maps_have_no_pixels(tmp_path):
         maps.read_sky_map(tmp_path / "a.h5")
     with pytest.raises(maps.MapError, match="is truncated"):
         maps.read_times(tmp_path / "a.h5")
+
+
+def test_a_kept_map_is_read_once(tmp_path, rng):
+    """Within ``keep_last`` who reads a map again gets the same, read-only, until its file is another."""
+    path = tmp_path / "map.h5"
+    given = make_sky_map(rng)
+    maps.write_sky_map(path, given, {"status": "ok"})
+    with maps.keep_last():
+        first = maps.read_sky_map(path)
+        assert maps.read_sky_map(path, with_time=False) is first and first.time is not None
+        window = maps.read_sky_map(path, (slice(5, 9), slice(3, 7)))
+        assert window.rho.shape == (4, 4) and window.rho.flags.writeable
+        with pytest.raises(ValueError, match="read-only"):
+            first.rho[0, 0] = 1
+        maps.write_sky_map(path, given, {"status": "ok"})
+        os.utime(path, ns=(1, 1))
+        assert maps.read_sky_map(path) is not first
+    again = maps.read_sky_map(path)
+    assert again is not maps.read_sky_map(path) and again.rho.flags.writeable
+    np.testing.assert_array_equal(again.rho, first.rho)

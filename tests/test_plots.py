@@ -164,3 +164,18 @@ def test_snr_image_colours():
     assert red[0] > red[2] + 50 and blue[2] > blue[0] + 50 and min(white[:3]) > 240
     assert image[1, 0, 3] == 0 and image[1, 1].tolist() == [150, 150, 150, 255]
     assert "linear-gradient" in plots.gradient()
+
+
+def test_figures_are_side_by_side_on_a_sheet(tmp_path):
+    """Each figure has its place, three in a row, below a title of as many lines as it needs; a drawn one can be SVG."""
+    points = pd.DataFrame({"freq_ghz": [90.0, 150.0], "band": ["f090", "f150"], "flux_mjy": 9.0, "flux_err_mjy": 1.0})
+    figures = [plots.light_curve(curve()), *(plots.spectrum(points) for _ in range(3))]
+    one, two = plots.sheet("title", figures[:3]), plots.sheet("title", figures)
+    assert one.shape[1] == two.shape[1] and one.dtype == np.uint8
+    row = two.shape[0] - one.shape[0]
+    assert (two[-row:, : one.shape[1] // 3] < 128).any() and (two[-row:, one.shape[1] // 3 :] == 255).all()
+    nothing = plots.sheet("failed: " + "a long reason " * 40, [])
+    assert (nothing < 128).any() and len(nothing) > len(plots.sheet("failed", []))
+    plots.save_sheet(two, tmp_path / "sheet.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "sheet.png")), two)
+    assert plots.to_svg(figures[0], "a", "b").startswith("<svg")

@@ -10,7 +10,8 @@ import nights
 import numpy as np
 import pytest
 
-from sotrplib import lightcurves, report, tables
+from sotrplib import lightcurves, tables
+from sotrplib.report import page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -49,7 +50,7 @@ def night(tmp_path_factory):
     rows = [*nights.TWO_MAPS, nights.map_row("i4", nights.NIGHT, "failed")]
     made = nights.write_night(folder, np.random.default_rng(1), rows, nights.candidate_table())
     jobs = [{"rule": "preprocess_map", "map_id": rows[0]["map_id"], "seconds": 2.5, "memory_mb": 230.0}]
-    report.write_page(folder / "report.html", *made, resources=jobs)
+    page.write_page(folder / "report.html", *made, resources=jobs)
     return folder / "report.html"
 
 
@@ -149,7 +150,7 @@ def many_sources():
 def large(tmp_path_factory):
     """Page of 50,000 sources."""
     path = tmp_path_factory.mktemp("large") / "report.html"
-    report.write_page(path, many_sources(), [])
+    page.write_page(path, many_sources(), [])
     return path
 
 

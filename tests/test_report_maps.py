@@ -1,24 +1,65 @@
 """Views of maps: Gaussian once the sources are gone, cutouts and coverage where the sky says."""
 
+from dataclasses import replace
+
 import nights
 import numpy as np
 import pytest
 from filtered_skies import filtered_sources, make_template
 
 from sotrplib import geometry, maps, pointing
-from sotrplib.report import checks, coverage, mapviews, stamps
+from sotrplib.report import checks, coverage, looks, stamps, viewfiles
 
 
 def test_sources_of_the_map_are_taken_out_of_its_histogram(rng, tmp_path):
     """The map is Gaussian once its sources are subtracted where the pointing puts them; a failed map has no view."""
     frames, files = nights.write_night(tmp_path, rng, [*nights.TWO_MAPS, nights.map_row("i4", nights.NIGHT, "failed")])
-    targets = frames["measurements"]
-    views = [
-        mapviews.view_map(first, second, rest, targets, draw=mapviews.Draw.SMALL) for first, second, *rest in files
-    ]
+    views = [viewfiles.read_view(view) for _, view in files]
     assert len(frames["maps"]) == len(views)
     assert [view.warnings for view in views if view] == [[], []]
-    assert views[2] is None and all(view.thumbnail and not view.images for view in views[:2])
+    assert views[2] is None and not any(view.images for view in views[:2])
+
+
+def test_view_of_one_map_is_the_same_each_time(rng, tmp_path):
+    """Equal inputs give equal bytes of the view and of the sheet; what the page reads back is what was drawn."""
+    nights.write_night(tmp_path, rng, nights.TWO_MAPS[:1])
+    map_id = nights.TWO_MAPS[0]["map_id"]
+    paths = [tmp_path / "views" / f"{map_id}.h5", tmp_path / "figures" / f"{map_id}.png"]
+    before = [path.read_bytes() for path in paths]
+    nights.write_view(tmp_path, nights.files_of(tmp_path, map_id))
+    assert [path.read_bytes() for path in paths] == before
+    shown = viewfiles.read_in_full(paths[0])
+    assert [figure["svg"][:9] for figure in shown["figures"]] == ["<svg role"] * 5
+    assert shown["images"].keys() == {"snr", "flux", "flux_max", "flat", "flat_min", "flat_max"}
+    assert all(shown["images"][name].startswith("data:image/png;base64,iVBOR") for name in ("snr", "flux", "flat"))
+    assert shown["masked"].startswith("edge ") and len(viewfiles.read_compared(paths[0])) == 3
+
+
+@pytest.mark.parametrize("lost", ["masked", "nan"])
+def test_map_without_a_usable_pixel_has_a_view(rng, tmp_path, lost):
+    """A map that is masked everywhere, or is nothing but NaN, says so and covers nothing."""
+    nights.write_night(tmp_path, rng, nights.TWO_MAPS[:1])
+    files = nights.files_of(tmp_path, nights.TWO_MAPS[0]["map_id"])
+    given = maps.read_sky_map(files[0])
+    nothing = {"rho": np.full_like(given.rho, np.nan), "kappa": np.full_like(given.kappa, np.nan)}
+    changed = nothing if lost == "nan" else {"mask": np.full_like(given.mask, 1)}
+    maps.write_sky_map(files[0], replace(given, **changed), {"status": "ok", "reason": "", "flux_err_mjy": np.nan})
+    path = nights.write_view(tmp_path, files)
+    view = viewfiles.read_view(path)
+    assert view.warnings == ["no usable pixel"] and view.extent is None and view.numbers["n_negative"] == 0
+    assert viewfiles.read_in_full(path)["images"]["flux_max"] == 1.0 and viewfiles.read_thumbnail(path)
+
+
+@pytest.mark.parametrize(("ra", "dec"), [(0.1, -30.1), (0.75, -29.62), (5.0, -30.0), (180.0, 0.0)])
+def test_cutout_is_that_of_the_whole_map(rng, tmp_path, ra, dec):
+    """Of the file only a window is read, and the cutout is that of the map: inside, over its edge and off it."""
+    path = nights.write_map(tmp_path, nights.TWO_MAPS[0], rng)[0]
+    model = pointing.PointingModel(coefficients=np.array([[20.0], [-7.0]]))
+    place = {"source_id": "a", "ra_deg": ra, "dec_deg": dec}
+    expected, found = stamps.cut(maps.read_sky_map(path), place, model), stamps.cut_from_file(path, [place], model)["a"]
+    for one, other in ((expected, found), (expected.between, found.between)):
+        np.testing.assert_allclose(other.flux, one.flux, rtol=1e-5)
+        np.testing.assert_allclose(other.weight, one.weight, rtol=1e-5)
 
 
 def test_cutout_is_centred_north_up_east_left(rng):
@@ -63,7 +104,7 @@ def test_coverage_over_the_wrap(ra0):
     """The covered area is that of the map and the figure is centred on it, wherever RA 0 lies."""
     shape, wcs = nights.car_wcs(ra0)
     usable = np.ones(shape, bool)
-    found = coverage.cover_sky([(usable, 1, wcs), (usable, 1, wcs)])
+    found = coverage.cover_sky([coverage.measure_extent(usable, 1, wcs)] * 2, [(usable, 1, wcs)] * 2)
     assert found["area_deg2"] == pytest.approx(geometry.area_deg2(shape, wcs, usable), rel=0.02)
     assert abs((found["ra0_deg"] - ra0 + 180) % 360 - 180) < 0.01
     assert np.ptp(found["x_deg"]) < 2.5
@@ -73,14 +114,18 @@ def test_coverage_over_the_wrap(ra0):
 def test_coverage_of_nothing():
     """No map, or maps without a usable pixel, cover nothing."""
     shape, wcs = nights.car_wcs()
-    assert coverage.cover_sky([]) is None
-    assert coverage.cover_sky([(np.zeros(shape, bool), 1, wcs)]) is None
+    nothing = np.zeros(shape, bool)
+    assert coverage.measure_extent(nothing, 1, wcs) is None
+    assert coverage.cover_sky([], []) is None
+    assert coverage.cover_sky([None], [(nothing, 1, wcs)]) is None
 
 
 def test_middle_of_right_ascensions():
     """The middle lies opposite the widest gap."""
-    assert coverage.middle_ra(np.array([350.0, 10.0])) == pytest.approx(0, abs=1e-9)
-    assert coverage.middle_ra(np.array([100.0, 140.0])) == pytest.approx(120)
+    assert coverage.middle_ra([[350.0, 350.0], [10.0, 10.0]]) == pytest.approx(0, abs=1e-9)
+    assert coverage.middle_ra([[350.0, 10.0]]) == pytest.approx(0, abs=1e-9)
+    assert coverage.middle_ra([[130.0, 140.0], [100.0, 135.0]]) == pytest.approx(120)
+    assert coverage.middle_ra([[300.0, 20.0], [10.0, 200.0]]) == pytest.approx(70)
 
 
 def test_noise_is_judged():
@@ -99,7 +144,7 @@ def test_block_shows_its_farthest_pixel():
     values[6, 9], values[0, 0], values[1, 1], values[3, 4] = 2.0, 1.0, -3.0, 5.0
     good = np.isfinite(values)
     good[3, 4] = False
-    image, masked = mapviews.map_image(values, good, 3, wcs)
+    image, masked = looks.map_image(values, good, 3, wcs)
     expected = np.full((3, 4), np.nan)
     expected[2, 3], expected[0, 0], expected[1, 1] = 2.0, -3.0, 5.0
     np.testing.assert_array_equal(image, expected[::-1])
@@ -111,5 +156,5 @@ def test_every_pixel_is_in_its_bin(rng):
     edges = np.arange(-8.0, 8.01, 0.25)
     values = np.concatenate([rng.normal(0, 3, 200_000), edges, [-50.0, 50.0]]).astype("f4")
     expected = np.histogram(np.clip(values, -8, np.nextafter(np.float32(8), np.float32(0))), edges)[0]
-    np.testing.assert_array_equal(mapviews.count_in_bins(np.append(values, np.float32(np.nan))), expected)
-    assert mapviews.count_in_bins(np.empty(0, "f4")).sum() == 0
+    np.testing.assert_array_equal(looks.count_in_bins(np.append(values, np.float32(np.nan))), expected)
+    assert looks.count_in_bins(np.empty(0, "f4")).sum() == 0

@@ -25,7 +25,7 @@ def job():
     inputs |= {"catalog": "catalog.h5", "moving": ["de.bsp"], "moving_made": []}
     return SimpleNamespace(
         input=Named(inputs),
-        output=Named({stage: f"{stage}.h5" for stage in STAGES}),
+        output=Named({stage: f"{stage}.h5" for stage in STAGES} | {"sheet": "sheet.png"}),
         log=Named({stage: f"{stage}.log" for stage in STAGES}),
         params=SimpleNamespace(stages={stage: {"options": {"of": stage}, "code": "1"} for stage in STAGES}),
         wildcards=SimpleNamespace(map_id="m"),
@@ -44,9 +44,11 @@ def test_each_stage_has_its_own_files_and_parameters(job):
 
 def test_inputs_are_in_the_order_of_the_rules(job):
     """What a stage notes as its inputs is what its own rule would have given it: by name, and as one list."""
-    first, *_, last = stages.split(job)
+    first, *_, last, view = stages.split(job)
     assert list(first.input) == ["map.fits", "ivar.fits", "instruments.yaml", "mask.fits"]
     assert first.input.instruments == "instruments.yaml" and first.input.given == ["map.fits", "ivar.fits"]
-    before = [f"{stage}.h5" for stage in STAGES[:-1]]
+    before = [f"{stage}.h5" for stage in STAGES[:-2]]
     assert list(last.input) == [*before, "catalog.h5", "de.bsp"] and last.input.detections == "find_sources.h5"
     assert provenance.job_record(last)["inputs"] == [*before, "catalog.h5", "de.bsp"]
+    assert list(view.input) == [*before[:3], "sift_candidates.h5"] and view.output == ["view_map.h5", "sheet.png"]
+    assert view.output.sheet == "sheet.png"

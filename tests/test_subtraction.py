@@ -100,3 +100,19 @@ def test_an_unfiltered_source_has_the_width_of_its_own_row():
     np.testing.assert_allclose(
         model[75, 30:51], np.exp(-4 * np.log(2) * (np.arange(-10, 11) * width) ** 2 / 4), atol=2e-4
     )
+
+
+def test_sources_are_taken_from_the_snr_as_from_the_map(template, rng):
+    """SNR without sources is rho without them over the root of kappa; neither input changes, holes stay NaN."""
+    kappa = rng.uniform(0.5, 1.5, SHAPE).astype("f4")
+    kappa[100:110, 90:120] = 0
+    rho = np.where(kappa > 0, rng.normal(size=SHAPE), 0).astype("f4")
+    with np.errstate(invalid="ignore"):
+        snr = rho / np.sqrt(kappa)
+    y, x, flux = rng.uniform(5, 290, 20), rng.uniform(5, 250, 20), 10 ** rng.uniform(0, 3, 20)
+    before = snr.copy()
+    left = subtraction.subtract_from_snr(snr, kappa, y, x, flux, template)
+    with np.errstate(invalid="ignore"):
+        expected = subtraction.subtract_sources(rho, kappa, y, x, flux, template) / np.sqrt(kappa)
+    np.testing.assert_allclose(left, expected, atol=1e-3)
+    np.testing.assert_array_equal(snr, before)

@@ -10,7 +10,7 @@ from sotrplib import tables
 DTYPES = {"f8": "float64", "i4": "int32", "i8": "int64", "u4": "uint32", "bool": "bool", "str": "str"}
 
 
-DECLARED = {6: "4073e35c1e2ee89c"}  # of columns, flags and mask bits, by version
+DECLARED = {7: "5b2e2a1ca0875006"}  # of columns, flags and mask bits, by version
 
 
 def test_the_version_changes_with_the_columns():

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 CODE = ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "sotrplib")
-STAGES = ("preprocess_map", "fit_pointing", "forced_photometry", "find_sources", "sift_candidates")
+STAGES = ("preprocess_map", "fit_pointing", "forced_photometry", "find_sources", "sift_candidates", "view_map")
 MERGES = {
     "confirm_candidates",
     "export_alerts",
@@ -85,8 +85,8 @@ def set_together(folder):
 
 def of_stages(name):
     """Output of each stage for a map."""
-    folders = ("preprocessed", "pointing", "forced_photometry", "detections", "sifted")
-    return [f"results/{folder}/{name}.h5" for folder in folders]
+    folders = ("preprocessed", "pointing", "forced_photometry", "detections", "sifted", "views")
+    return [f"results/{folder}/{name}.h5" for folder in folders] + [f"results/figures/{name}.png"]
 
 
 def of_all():
@@ -173,7 +173,7 @@ def test_every_map_is_in_the_catalogue(given):
 
 
 def test_stages_together_make_the_same_files(run):
-    """One job for all stages of a map makes the bytes that the five jobs made, and each stage has its log."""
+    """One job for all stages of a map makes the bytes that the six jobs made, and each stage has its log."""
     made = of_stages(FIRST)
     apart = {path: (run / path).read_bytes() for path in made}
     for path in made:
@@ -296,8 +296,8 @@ def test_new_dates_run_nothing(run):
 
 
 def test_finder_threshold_runs_from_the_finder_on(run):
-    """A threshold of find_sources runs find, sift and the merges for all maps, and no photometry."""
-    expected = {job for name in (FIRST, SECOND, THIRD) for job in of_map(name, ("find_sources", "sift_candidates"))}
+    """A threshold of find_sources runs find, sift, view and the merges for all maps, and no photometry."""
+    expected = {job for name in (FIRST, SECOND, THIRD) for job in of_map(name, STAGES[3:])}
     assert planned(run, "--config", "find_sources={snr_min: 6.0}") == expected | of_all()
 
 
@@ -310,8 +310,10 @@ def test_option_of_a_merge_runs_the_merges(run):
     ("module", "stages", "merges"),
     [
         ("preprocessing", STAGES, MERGES),
-        ("detection", ("find_sources", "sift_candidates"), MERGES),
-        ("sifting", ("sift_candidates",), MERGES),
+        ("detection", STAGES[3:], MERGES),
+        ("sifting", STAGES[4:], MERGES),
+        ("report/mapviews", ("view_map",), {"report", "check_maps"}),
+        ("report/page", (), {"report", "check_maps"}),
         ("association", (), MERGES),
         ("exports", (), {"export_catalogs", "report", "check_maps"}),
         ("lightcurves", (), {"build_lightcurves", "report", "check_maps"}),
@@ -484,7 +486,7 @@ def test_maps_together(run):
     (run / "test.yaml").write_text(CONFIG.replace("enabled: false", "enabled: true") + GIVEN + TOGETHER)
     new = {("search_jointly", joint), ("coadd_maps", coadd)} | {("search_difference", name) for name in differences}
     new.add(("stack_sources", ""))
-    assert planned(run) == new | of_map(coadd, STAGES[1:]) | of_all()
+    assert planned(run) == new | of_map(coadd, STAGES[1:-1]) | of_all()
     done = snakemake(run)
     assert done.returncode == 0, done.stdout
     sifted = store.read_table(run / f"results/joint/{joint}.h5", "sifted")
@@ -501,7 +503,7 @@ def test_maps_together(run):
     assert planned(run) == set()
     edit_pixels(run / f"given/{SECOND}_map.fits", lambda data, header: data * np.float32(1.01))
     again = {("search_jointly", joint), ("coadd_maps", coadd), ("stack_sources", "")}
-    again |= of_map(SECOND) | of_map(coadd, STAGES[1:])
+    again |= of_map(SECOND) | of_map(coadd, STAGES[1:-1])
     assert planned(run) == again | of_all()
 
 
@@ -595,9 +597,10 @@ def test_unusable_map_is_recorded(bad, name):
 
 @pytest.mark.parametrize("name", BAD)
 def test_unusable_map_has_its_files(bad, name):
-    """Every stage of a failed map wrote a file that hands the reason on."""
+    """Every stage of a failed map wrote a file that hands the reason on, the last a sheet besides."""
     folder, _, names = bad
-    for stage in ("preprocessed", "pointing", "forced_photometry", "detections", "sifted"):
+    assert (folder / f"results/figures/{names[name]}.png").read_bytes().startswith(b"\x89PNG")
+    for stage in ("preprocessed", "pointing", "forced_photometry", "detections", "sifted", "views"):
         attrs = store.read_attrs(folder / f"results/{stage}/{names[name]}.h5")
         assert attrs["status"] == "failed" and re.search(BAD[name][1], attrs["reason"])
 
@@ -637,6 +640,21 @@ def test_rows_without_position_or_flux_are_left_out(bad):
     names = store.read_table(bad[0] / "results/inputs/catalog.h5", "catalog")["source_name"].tolist()
     assert attrs["n_dropped"] == 2
     assert not {"lost", "faint"} & set(names)
+
+
+def test_map_that_cannot_be_drawn_costs_its_pictures(run):
+    """The catalogue and the page are whole, the exit status tells of it, and the mended code draws the map."""
+    module = run / "sotrplib/report/mapviews.py"
+    text = module.read_text()
+    module.write_text(text + "\n\ndef view_map(*paths):\n    raise ValueError('out of ink')\n")
+    done = snakemake(run, "--forcerun", "confirm_candidates")
+    assert done.returncode == 1 and f"results/views/{FIRST}.h5: out of ink" in done.stdout
+    assert maps_table(run)["status"].tolist() == ["ok"] * 3
+    assert "No map could be used" in (run / "results/report.html").read_text()
+    module.write_text(text)
+    done = snakemake(run)
+    assert done.returncode == 0, done.stdout
+    assert f'id="map-{FIRST}"' in (run / "results/report.html").read_text()
 
 
 def test_mended_map_runs_alone(bad, tmp_path):

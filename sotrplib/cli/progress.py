@@ -11,6 +11,7 @@ STAGES = {
     "forced_photometry": "forced_photometry",
     "detections": "find_sources",
     "sifted": "sift_candidates",
+    "views": "view_map",
 }
 STATES = {
     "merged": "in the catalogue",
@@ -63,9 +64,9 @@ def _map_state(results, map_id, merged_ns):
     attrs = store.read_attrs(paths[last])
     if attrs.get("status") == "failed":
         return MapState(map_id, "failed", STAGES[last], attrs["reason"])
-    if last != "sifted":
+    if "sifted" not in done:
         return MapState(map_id, "started", STAGES[last])
-    whole = paths[last].stat().st_mtime_ns <= merged_ns
+    whole = paths["sifted"].stat().st_mtime_ns <= merged_ns  # the page alone needs the view
     return MapState(map_id, "merged" if whole else "sifted", STAGES[last])
 
 

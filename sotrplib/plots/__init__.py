@@ -8,9 +8,10 @@ Bands differ in colour (Okabe and Ito's palette, which the colour-blind can tell
 """
 
 from sotrplib.plots.curves import flux_comparison, light_curve, spectrum
-from sotrplib.plots.images import coverage_image, gradient, image, snr_image
-from sotrplib.plots.maps import beam_response, noise_spectra, overview, pointing_residuals, snr_histogram
+from sotrplib.plots.images import coverage_image, gradient, image, image_png, snr_image, to_uri
+from sotrplib.plots.maps import beam_response, noise_spectra, pointing_residuals, snr_histogram, snr_map
 from sotrplib.plots.paper import sky_image
+from sotrplib.plots.sheets import save_sheet, sheet
 from sotrplib.plots.sky import CIRCLES, great_circle, sky, unwrap
 from sotrplib.plots.style import CLASS_STYLES, KINDS, SNR_MAX, THEME, band_style, save, to_svg
 from sotrplib.plots.trends import completeness, completeness_by_flux, pulls, purity, trend
@@ -30,19 +31,23 @@ __all__ = [
     "gradient",
     "great_circle",
     "image",
+    "image_png",
     "light_curve",
     "noise_spectra",
-    "overview",
     "pointing_residuals",
     "pulls",
     "purity",
     "save",
+    "save_sheet",
+    "sheet",
     "sky",
     "sky_image",
     "snr_histogram",
     "snr_image",
+    "snr_map",
     "spectrum",
     "to_svg",
+    "to_uri",
     "trend",
     "unwrap",
 ]

@@ -60,13 +60,13 @@ def _draw_band(axes, band, rows, snr_min):
         axes.plot(days[limit], top, color=colour, label=f"{band} 95 % limit", **style)
 
 
-def flux_comparison(catalog_flux, flux, flux_err, band, *, axes=None):
+def flux_comparison(catalog_flux, flux, flux_err, band):
     """Measured against catalogue flux (mJy, arrays of one shape), both logarithmic, with the line of equality."""
     shown = (catalog_flux > 0) & (flux > 0) & (flux_err > 0)
     catalog_flux, flux, flux_err = catalog_flux[shown], flux[shown], flux_err[shown]
     colour, marker = band_style(band)
     with matplotlib.rc_context(STYLE):
-        figure, axes = (axes.figure, axes) if axes is not None else new_figure(3.9, 3.5, (0.18, 0.14, 0.79, 0.83))
+        figure, axes = new_figure(3.9, 3.5, (0.18, 0.14, 0.79, 0.83))
         ends = log_limits(catalog_flux, flux)
         axes.plot(ends, ends, color=INK, linewidth=0.8)
         dense = len(flux) > RASTER_ABOVE

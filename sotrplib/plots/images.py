@@ -19,7 +19,12 @@ def snr_image(snr, masked=None):
 
 
 def image(values, largest, masked=None):
-    """PNG of an image, blue negative and red positive, as a data URI.
+    """PNG of an image as a data URI, see :func:`image_png`."""
+    return to_uri(image_png(values, largest, masked))
+
+
+def image_png(values, largest, masked=None):
+    """PNG (bytes) of an image, blue negative and red positive.
 
     Parameters
     ----------
@@ -37,7 +42,7 @@ def image(values, largest, masked=None):
         index[masked] = _MASKED
     colours = matplotlib.colormaps[DIVERGING](np.linspace(0, 1, _N_COLOURS), bytes=True)[:, :3]
     palette = np.concatenate([colours, [[150, 150, 150], [0, 0, 0]]]).astype("u1")
-    return _to_uri(index, palette, bytes([255] * (_N_COLOURS + 1) + [0]))
+    return _with_palette(index, palette, bytes([255] * (_N_COLOURS + 1) + [0]))
 
 
 def coverage_image(count):
@@ -48,7 +53,7 @@ def coverage_image(count):
     pixels = np.empty((*count.shape, 4), "u1")
     pixels[..., :3] = (59, 143, 196)
     pixels[..., 3] = np.where(count > 0, np.rint(255 * (0.12 + 0.5 * count / top)), 0)
-    return _encode(Image.fromarray(pixels))
+    return to_uri(_encode(Image.fromarray(pixels)))
 
 
 def gradient(colours=DIVERGING):
@@ -57,7 +62,12 @@ def gradient(colours=DIVERGING):
     return "linear-gradient(to right, " + ", ".join(matplotlib.colors.to_hex(c) for c in shown) + ")"
 
 
-def _to_uri(index, palette, transparency):
+def to_uri(png):
+    """PNG (bytes) as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _with_palette(index, palette, transparency):
     from PIL import Image
 
     picture = Image.fromarray(index)
@@ -68,4 +78,4 @@ def _to_uri(index, palette, transparency):
 def _encode(picture, **options):
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=False, compress_level=9, **options)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()

@@ -1,8 +1,9 @@
 """Figures that say how far to trust a map."""
 
+import math
+
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 from sotrplib.plots.images import DIVERGING
 from sotrplib.plots.style import (
@@ -20,10 +21,9 @@ from sotrplib.plots.style import (
 )
 
 _BOX = (0.18, 0.18, 0.79, 0.66)
-_SHEET = {"left": 0.06, "right": 0.985, "bottom": 0.085, "top": 0.885, "wspace": 0.3, "hspace": 0.36}
 
 
-def snr_histogram(edges, counts, residual_counts, *, axes=None):
+def snr_histogram(edges, counts, residual_counts):
     """Histogram of the SNR of a map with and without its sources, against the unit Gaussian.
 
     Parameters
@@ -31,16 +31,12 @@ def snr_histogram(edges, counts, residual_counts, *, axes=None):
     edges : array (n + 1,)
     counts, residual_counts : array (n,)
         Pixels of the map, and of the map minus its sources; the end bins hold all that lies beyond.
-    axes : matplotlib Axes, optional
-        Where to draw, as in the other functions here; default a figure of its own.
     """
-    from scipy.special import ndtr
-
     with matplotlib.rc_context(STYLE):
-        figure, axes = _axes_or_new(axes)
+        figure, axes = new_figure(3.9, 2.6, _BOX)
         axes.stairs(counts, edges, color=MUTED, linewidth=0.8, label="map")
         axes.stairs(residual_counts, edges, color=BLUE, linewidth=1.3, label="minus sources")
-        expected = np.sum(residual_counts) * np.diff(ndtr(edges))
+        expected = np.sum(residual_counts) * np.diff([0.5 * math.erfc(-edge / math.sqrt(2)) for edge in edges])
         axes.plot(
             (edges[1:] + edges[:-1]) / 2, expected, color=RED, linestyle="--", linewidth=1.2, label="unit Gaussian"
         )
@@ -53,7 +49,7 @@ def snr_histogram(edges, counts, residual_counts, *, axes=None):
         return figure
 
 
-def noise_spectra(spectra, *, axes=None):
+def noise_spectra(spectra):
     """Power of the noise by multipole in each zone: measured, and the model used with its range over directions.
 
     Parameters
@@ -62,7 +58,7 @@ def noise_spectra(spectra, *, axes=None):
         Table ``noise_spectra``.
     """
     with matplotlib.rc_context(STYLE):
-        figure, axes = _axes_or_new(axes)
+        figure, axes = new_figure(3.9, 2.6, _BOX)
         for k, (_, rows) in enumerate(spectra.groupby("zone")):
             ell, words = rows["ell"], {} if k else {"label": "model, all directions"}
             axes.fill_between(ell, rows["model_min"], rows["model_max"], color=YELLOW, alpha=0.25, linewidth=0, **words)
@@ -80,7 +76,7 @@ def noise_spectra(spectra, *, axes=None):
         return figure
 
 
-def beam_response(profile, *, axes=None):
+def beam_response(profile):
     """Mean profile of bright sources in the filtered map against the shape that the filter expects.
 
     Parameters
@@ -89,7 +85,7 @@ def beam_response(profile, *, axes=None):
         ``radius_arcmin``, ``measured``, ``measured_err`` and ``expected``, arrays (n,), 1 being the peak.
     """
     with matplotlib.rc_context(STYLE):
-        figure, axes = _axes_or_new(axes)
+        figure, axes = new_figure(3.9, 2.6, _BOX)
         radius = profile["radius_arcmin"]
         axes.plot(radius, profile["expected"], color=RED, linestyle="--", label="expected")
         style = {"fmt": "o", "markersize": 3.5, "elinewidth": 1, "color": BLUE}
@@ -100,7 +96,7 @@ def beam_response(profile, *, axes=None):
         return figure
 
 
-def pointing_residuals(before, after, used, *, axes=None):
+def pointing_residuals(before, after, used):
     """Measured minus catalogue positions of bright sources, as found and with the pointing model taken off.
 
     Parameters
@@ -111,7 +107,7 @@ def pointing_residuals(before, after, used, *, axes=None):
         Whether the model was fitted to the source; others are crossed out.
     """
     with matplotlib.rc_context(STYLE):
-        figure, axes = _axes_or_new(axes, (3.2, 3.2), (0.2, 0.16, 0.77, 0.72))
+        figure, axes = new_figure(3.2, 3.2, (0.2, 0.16, 0.77, 0.72))
         style = {"linestyle": "none", "markersize": 4}
         axes.plot(*before[:, used], marker="o", color=MUTED, markerfacecolor="none", label="before", **style)
         axes.plot(*after[:, used], marker="o", color=BLUE, label="after", **style)
@@ -126,37 +122,25 @@ def pointing_residuals(before, after, used, *, axes=None):
         return figure
 
 
-def overview(title, image, draw):
-    """An image of a map and its checks on one sheet.
+def snr_map(snr, masked, aspect):
+    """SNR of a map with its scale.
 
     Parameters
     ----------
-    title : str
-    image : (array (ny, nx), array (ny, nx) bool, float), or None
-        SNR with the first row at the top, the masked pixels, and how much wider than high its pixels are; None for a
-        map that failed.
-    draw : list of function
-        Each draws into the axes that it is called with.
+    snr : array (ny, nx)
+        First row at the top.
+    masked : array (ny, nx) bool
+        Pixels left grey.
+    aspect : float
+        How much wider than high a pixel is.
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(11, 6.2))
-        figure.suptitle(title, fontsize=10, y=0.985)
-        if image is None:
-            return figure
-        grid = figure.add_gridspec(2, 3, **_SHEET)
-        axes = figure.add_subplot(grid[0, 0])
-        snr, masked, aspect = image
+        figure, axes = new_figure(3.9, 3.5, (0.03, 0.2, 0.94, 0.78))
         shown = axes.imshow(
             np.where(masked, np.nan, snr), cmap=DIVERGING, vmin=-SNR_MAX, vmax=SNR_MAX, aspect=1 / aspect
         )
         axes.set_facecolor("#c8c8c8")
         axes.set(xticks=[], yticks=[], xlabel="north up, east left")
-        ticks = np.linspace(-SNR_MAX, SNR_MAX, 5)
-        figure.colorbar(shown, ax=axes, label="SNR", location="bottom", shrink=0.8, pad=0.12, ticks=ticks)
-        for k, one in enumerate(draw, start=1):
-            one(figure.add_subplot(grid[divmod(k, 3)]))
+        scale, ticks = figure.add_axes((0.12, 0.12, 0.76, 0.025)), np.linspace(-SNR_MAX, SNR_MAX, 5)
+        figure.colorbar(shown, cax=scale, label="SNR", orientation="horizontal", ticks=ticks)
         return figure
-
-
-def _axes_or_new(axes, size=(3.9, 2.6), box=_BOX):
-    return (axes.figure, axes) if axes is not None else new_figure(*size, box)

@@ -1,6 +1,5 @@
-"""One self-contained HTML page of what a run found: its maps, candidates and sources, and how far to trust them."""
+"""One self-contained HTML page of what a run found: its maps, candidates and sources, and how far to trust them.
 
-from sotrplib.report.page import assemble, render, write_page
-from sotrplib.report.resources import read_benchmarks
-
-__all__ = ["assemble", "read_benchmarks", "render", "write_page"]
+:mod:`mapviews` makes what it shows of each map, and :mod:`page` the page of these. Nothing is imported here: every
+change of the page would make the jobs of maps again.
+"""

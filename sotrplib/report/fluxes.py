@@ -8,13 +8,13 @@ from sotrplib.report import checks, words
 _SAME_BAND = 0.02  # frequencies that differ by less than this part are one
 
 
-def compare_fluxes(forced, frames, reference):
+def compare_fluxes(compared, frames, reference):
     """Forced against catalogue flux by band.
 
     Parameters
     ----------
-    forced : pandas.DataFrame
-        Forced photometry of all maps, with the band of each.
+    compared : pandas.DataFrame
+        Table ``compared`` of all maps, with the band of each.
     frames : mapping of str to DataFrame
         Table ``maps``.
     reference : mapping
@@ -27,8 +27,7 @@ def compare_fluxes(forced, frames, reference):
         what that ratio tells.
     """
     freq_ghz = frames["maps"].groupby("band")["freq_ghz"].median()
-    groups = checks.sure_fluxes(forced).groupby("band")
-    return [_comparison(band, rows, float(freq_ghz[band]), reference) for band, rows in groups]
+    return [_comparison(band, rows, float(freq_ghz[band]), reference) for band, rows in compared.groupby("band")]
 
 
 def _comparison(band, rows, freq_ghz, reference):

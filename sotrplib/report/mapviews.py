@@ -1,242 +1,127 @@
-"""What the page of a run shows of its maps: images, figures, warnings, part of the sky, cutouts around candidates.
+"""What the page of a run shows of a map: images, figures, warnings, part of the sky; made once, kept in a file.
 
-Every map is read once; all of it comes from that one look.
+The map is read once; all of it comes from that one look, and so does the sheet of the map, a PNG beside the page.
+:mod:`viewfiles` reads what is kept here.
 """
 
-from dataclasses import dataclass, field
-from enum import Enum
-from functools import partial
+import zlib
 
 import numpy as np
 
-from sotrplib import geometry, maps, plots, pointing, store, tables
-from sotrplib.report import checks, stamps, words
+from sotrplib import geometry, pointing, store, tables
+from sotrplib.report import checks, coverage, looks, words
 
 _IMAGE_PIXELS = 600  # longest side of the image of a map
 _THUMBNAIL_PIXELS = 150
-_EDGES = np.arange(-8.0, 8.01, 0.25)
-_BLOCK = 1 << 16  # values counted at a time, few enough to stay in the cache
 FLAT_RANGE = 0.2  # the flat field is drawn from 1 - this to 1 + this
 
 
-class Draw(Enum):
-    """What is drawn of a map: images and figures; these if it is not Gaussian, and else a small image; only that."""
-
-    ALL = "all"
-    IF_WARNED = "if warned"
-    SMALL = "small"
-
-
-@dataclass(frozen=True, eq=False)
-class MapView:
-    """What the page shows of one map, and what it says of the instrument.
-
-    ``images`` (data URIs) and ``figures`` (SVG, with what is said below them) are empty where nothing was drawn, and
-    ``thumbnail`` (data URI) is where they are not;
-    ``footprint`` is usable blocks of pixels (boolean), pixels a block, WCS; ``stamps`` are by candidate.
-    """
-
-    map_id: str
-    warnings: list
-    numbers: dict
-    footprint: tuple
-    shape_arcmin: tuple
-    masked: str = ""
-    images: dict = field(default_factory=dict)
-    figures: list = field(default_factory=list)
-    stamps: dict = field(default_factory=dict)
-    thumbnail: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Look:
-    """A map, its pointing and forced photometry, its SNR with and without sources, and its usable pixels."""
-
-    sky_map: maps.SkyMap
-    model: pointing.PointingModel
-    offsets: tuple
-    forced: object
-    snr: np.ndarray
-    residual: np.ndarray
-    good: np.ndarray
-
-
-def view_map(map_path, pointing_path, source_paths, targets, *, draw=Draw.ALL, sheet=None):
+def view_map(map_path, pointing_path, forced_path, sifted_path):
     """Look at one map.
 
     Parameters
     ----------
-    map_path, pointing_path : path
-        The filtered map and its pointing.
-    source_paths : (path, path)
-        Forced photometry and sifted detections.
-    targets : pandas.DataFrame
-        Rows of ``measurements``; cutouts are made of those in this map.
-    draw : Draw
-        What is drawn for the page.
-    sheet : path, optional
-        PNG to write with the image and the checks of the map on one sheet.
+    map_path, pointing_path, forced_path, sifted_path : path
+        The filtered map, its pointing, its forced photometry and its sifted detections.
 
     Returns
     -------
-    MapView or None
-        None for a failed map.
+    view : dict
+        ``attrs``, ``arrays`` and ``frames``, as :func:`store.write` takes them.
+    sheet : array (ny, nx, 3) uint8
+        Image and checks of the map side by side.
     """
-    attrs = store.read_attrs(source_paths[-1])  # the last stage hands on what failed in any
-    if attrs.get("status") == "failed":
-        if sheet:
-            _write_sheet(plots.overview(f"{attrs['map_id']} failed: {attrs['reason']}", None, []), sheet)
-        return None
-    look = take_look(map_path, pointing_path, source_paths)
-    sky_map, map_id = look.sky_map, look.sky_map.info.map_id
-    factor = max(-(-max(look.snr.shape) // _IMAGE_PIXELS), 1)
-    scales = [float(np.mean(s)) for s in geometry.pixel_scales(look.snr.shape, sky_map.wcs)]
-    wanted = targets[targets["map_id"] == map_id].to_dict("records")
-    beam = checks.beam_profile(sky_map, look.residual, look.forced, look.model)
-    numbers, warnings = _numbers(look, beam), checks.judge_noise(look.residual[look.good])
-    full = draw is Draw.ALL or (draw is Draw.IF_WARNED and bool(warnings))
-    made = _checks(look, beam, numbers, map_path) if full or sheet else []
-    if sheet:
-        _write_sheet(draw_overview(look, made, factor), sheet)
-    return MapView(
-        map_id=map_id,
-        warnings=warnings,
-        numbers=numbers,
-        footprint=(_blocks(look.good, factor, np.logical_or), factor, sky_map.wcs),
-        shape_arcmin=tuple(n * scale for n, scale in zip(look.snr.shape, scales, strict=True)),
-        masked=_say_masked(sky_map) if full else "",
-        images=_images(look, factor, map_path) if full else {},
-        figures=_figures(made, map_id) if full else [],
-        thumbnail="" if full else _thumbnail(look),
-        stamps={row["source_id"]: stamps.cut(sky_map, row, look.model) for row in wanted},
-    )
+    look = looks.take_look(map_path, pointing_path, forced_path, sifted_path)
+    map_id, wcs = look.sky_map.info.map_id, look.sky_map.wcs
+    factor = max(-(-max(look.good.shape) // _IMAGE_PIXELS), 1)
+    beam = checks.beam_profile(look.sky_map, look.residual, look.forced, look.model)
+    numbers, warnings = looks.measure(look, beam), checks.judge_noise(look.noise)
+    snr, footprint = looks.map_image(look.snr, look.good, factor, wcs), looks.any_in_blocks(look.good, factor)
+    figures = _draw_checks(look, beam, numbers, map_path)
+    images, levels = _draw_images(look, snr, factor, map_path)
+    svgs = _to_svgs(figures, map_id)  # before the sheet, for which they are drawn with pixels
+    attrs = {"warnings": warnings, "numbers": numbers, "levels": levels} | _place(look, footprint, factor)
+    attrs["figures"] = [[name, caption] for name, _, caption in figures]
+    arrays = {"footprint": footprint.astype("u1"), **_as_arrays("images", images), **_as_arrays("figures", svgs)}
+    compared = checks.sure_fluxes(look.forced)[tables.column_names("compared")]
+    view = {"attrs": attrs, "arrays": arrays, "frames": {"compared": ("compared", compared)}}
+    return view, _draw_sheet(look, warnings, snr, figures)
 
 
-def _write_sheet(figure, path):
-    with store.atomic_path(path) as temporary:
-        plots.save(figure, temporary, dpi=110)
-
-
-def take_look(map_path, pointing_path, source_paths):
-    """Read a map and what the stages made of it (Look)."""
-    sky_map = maps.read_sky_map(map_path)
-    attrs = store.read_attrs(pointing_path)
-    model = pointing.from_dict(attrs["pointing"]) if "pointing" in attrs else pointing.PointingModel()
-    offsets = checks.pointing_offsets(store.read_table(pointing_path, "pointing_sources"), model)
-    residual = checks.residual_snr(sky_map, model, source_paths)
-    forced = store.read_table(source_paths[0], "forced")
-    good = (sky_map.mask == 0) & (sky_map.kappa > 0)
-    return Look(sky_map, model, offsets, forced, maps.snr(sky_map), residual, good)
-
-
-def _numbers(look, beam):
-    """What the page says of the instrument from this map."""
-    ratio, ratio_err, n_ratio = checks.flux_ratio(checks.sure_fluxes(look.forced))
-    n_negative, n_expected = checks.count_negative(look.sky_map, look.residual)
-    _, after, used = look.offsets
+def _place(look, footprint, factor):
+    """Where a map is: its size, its part of the sky, its masks, its WCS and pointing."""
+    shape, wcs = look.good.shape, look.sky_map.wcs
+    scales = (float(np.mean(scale)) for scale in geometry.pixel_scales(shape, wcs))
     return {
-        "flux_ratio": ratio, "flux_ratio_err": ratio_err, "n_flux_ratio": n_ratio,
-        "n_negative": n_negative, "n_negative_expected": n_expected,
-        "pointing_rms_arcsec": float(np.sqrt(np.mean(after[:, used] ** 2))) if used.any() else np.nan,
-        "beam_width": beam["width"] if beam else np.nan,
-    }  # fmt: skip
-
-
-def _say_masked(sky_map):
-    """Area under each mask in words."""
-    bits = {name: bit for name, bit in tables.MASK_BITS.items() if name != "UNOBSERVED"}
-    areas = {
-        name.lower(): geometry.area_deg2(sky_map.mask.shape, sky_map.wcs, (sky_map.mask & bit) > 0)
-        for name, bit in bits.items()
+        "shape_arcmin": [n * scale for n, scale in zip(shape, scales, strict=True)],
+        "extent": coverage.measure_extent(footprint, factor, wcs),
+        "masked": looks.say_masked(look.sky_map),
+        "pointing": pointing.to_dict(look.model),
+        "factor": factor,
+        "wcs": look.attrs["wcs"],
     }
-    return ", ".join(f"{name} {words.format_number(area)} deg²" for name, area in areas.items() if area > 0)
 
 
-def _images(look, factor, map_path):
-    """Data URIs of the images of a map, by name."""
-    wcs, err = look.sky_map.wcs, look.sky_map.kappa[look.good] ** -0.5
-    largest = plots.SNR_MAX * float(np.median(err)) if err.size else 1.0
-    result = {
-        "snr": plots.snr_image(*map_image(look.snr, look.good, factor, wcs)),
-        "flux": plots.image(*_with_scale(map_image(maps.flux(look.sky_map), look.good, factor, wcs), largest)),
-        "flux_max": largest,
+def _as_arrays(group, contents):
+    """Arrays of a file that hold bytes by name."""
+    return {f"{group}/{name}": np.frombuffer(content, np.uint8) for name, content in contents.items()}
+
+
+def _draw_images(look, snr, factor, map_path):
+    """Images of a map (PNG by name), and the ends of the scales of their colours."""
+    from sotrplib import plots
+
+    wcs, largest = look.sky_map.wcs, plots.SNR_MAX * looks.median_error(look)
+    largest = largest if np.isfinite(largest) else 1.0
+    flux, masked = looks.map_image(looks.flux_rows(look.sky_map), look.good, factor, wcs)
+    small = looks.map_image(look.snr, look.good, max(-(-max(look.good.shape) // _THUMBNAIL_PIXELS), 1), wcs)
+    images = {
+        "snr": plots.image_png(snr[0], plots.SNR_MAX, snr[1]),
+        "flux": plots.image_png(flux, largest, masked),
+        "thumbnail": plots.image_png(small[0], plots.SNR_MAX, small[1]),
     }
-    if "flatfield/local_rms" in store.list_contents(map_path):
-        rms = store.read_array(map_path, "flatfield/local_rms")[_turn(look.snr.shape, wcs)]
-        result |= {"flat": plots.image(rms - 1, FLAT_RANGE), "flat_min": rms.min(), "flat_max": rms.max()}
-    return result
+    levels = {"flux_max": largest}
+    if "flatfield/local_rms" in look.contents:
+        rms = store.read_array(map_path, "flatfield/local_rms")[looks.turn_north_up(look.good.shape, wcs)]
+        images["flat"] = plots.image_png(rms - 1, FLAT_RANGE)
+        levels |= {"flat_min": float(rms.min()), "flat_max": float(rms.max())}
+    return images, levels
 
 
-def _thumbnail(look):
-    """Data URI of a small image of the SNR."""
-    factor = max(-(-max(look.snr.shape) // _THUMBNAIL_PIXELS), 1)
-    return plots.snr_image(*map_image(look.snr, look.good, factor, look.sky_map.wcs))
+def _draw_checks(look, beam, numbers, map_path):
+    """Checks of a map that it has: list of (name, figure, what is said below)."""
+    from sotrplib import plots
 
-
-def _with_scale(image_and_mask, largest):
-    return image_and_mask[0], largest, image_and_mask[1]
-
-
-def _checks(look, beam, numbers, map_path):
-    """Checks of a map: list of (name, what is shown, function that draws it, what is said below)."""
-    made = [_histogram(look, numbers)]
-    if "noise_spectra" in store.list_contents(map_path):
-        spectra = store.read_table(map_path, "noise_spectra")
-        if len(spectra):
-            caption = f"noise without sources, and the filter's model of it; zones: {spectra['zone'].nunique()}"
-            made.append(("noise", "Power spectrum of the noise", partial(plots.noise_spectra, spectra), caption))
+    made = [("histogram", *_histogram(look, numbers))]
+    spectra = store.read_table(map_path, "noise_spectra") if "noise_spectra" in look.contents else ()
+    if len(spectra):
+        caption = f"noise without sources, and the filter's model of it; zones: {spectra['zone'].nunique()}"
+        made.append(("noise", plots.noise_spectra(spectra), caption))
     if beam:
         caption = f"{beam['n_sources']} bright sources are {beam['width']:.2f} times as wide as the filter expects"
-        made.append(("beam", "Profile of bright sources", partial(plots.beam_response, beam), caption))
+        made.append(("beam", plots.beam_response(beam), caption))
     if look.offsets[0].size:
-        draw = partial(plots.pointing_residuals, *look.offsets)
-        made.append(("pointing", "Pointing residuals", draw, _say_pointing(look)))
+        made.append(("pointing", plots.pointing_residuals(*look.offsets), _say_pointing(look)))
     fluxes = checks.sure_fluxes(look.forced)
     if len(fluxes):
-        ratio, ratio_err, n = checks.flux_ratio(fluxes)
-        told = words.format_pair(ratio, ratio_err)
-        caption = f"{len(fluxes)} sources; median ratio of the {n} expected above 10σ: {told}"
         columns = (fluxes[f"{name}_mjy"].to_numpy() for name in ("catalog_flux", "flux", "flux_err"))
-        draw = partial(plots.flux_comparison, *columns, look.sky_map.info.band)
-        made.append(("flux", "Forced against catalogue flux", draw, caption))
+        made.append(("flux", plots.flux_comparison(*columns, look.sky_map.info.band), _say_fluxes(fluxes)))
     return made
 
 
 def _histogram(look, numbers):
-    counts = [count_in_bins(values[look.good]) for values in (look.snr, look.residual)]
+    from sotrplib import plots
+
+    counts = looks.count_in_bins(look.snr[look.good]), looks.count_in_bins(look.noise)
     expected = words.format_number(numbers["n_negative_expected"], 2)
     caption = f"{numbers['n_negative']} peaks below −{checks.SEARCH_SNR:g}σ, of Gaussian noise {expected}"
-    draw = partial(plots.snr_histogram, _EDGES, *counts)
-    return "histogram", "Histogram of the SNR and the unit Gaussian", draw, caption
+    return plots.snr_histogram(looks.EDGES, *counts), caption
 
 
-def count_in_bins(values):
-    """Number of finite values (n,) in each of the bins of the histogram, whose end bins hold all that lies beyond."""
-    n_bins, step = len(_EDGES) - 1, np.float32(_EDGES[1] - _EDGES[0])
-    counts = np.zeros(n_bins, int)
-    for start in range(0, len(values), _BLOCK):
-        bins = np.floor((values[start : start + _BLOCK] - np.float32(_EDGES[0])) / step)
-        bins = np.clip(bins[np.isfinite(bins)], 0, n_bins - 1)
-        counts += np.bincount(bins.astype("u1"), minlength=n_bins)
-    return counts
-
-
-def _figures(made, map_id):
-    """Checks for the page: list of dicts svg, caption."""
-    return [
-        {"svg": plots.to_svg(draw(), f"{name}-{map_id}", f"{label} of {map_id}"), "caption": caption}
-        for name, label, draw, caption in made
-    ]
-
-
-def draw_overview(look, made, factor):
-    """Image and checks of a map on one sheet."""
-    steps = (float(np.mean(s)) for s in geometry.pixel_scales(look.snr.shape, look.sky_map.wcs))
-    dy, dx = steps
-    image = (*map_image(look.snr, look.good, factor, look.sky_map.wcs), dx / dy)
-    verdict = checks.judge_noise(look.residual[look.good])
-    title = look.sky_map.info.map_id + (": not Gaussian: " + "; ".join(verdict) if verdict else "")
-    return plots.overview(title, image, [lambda axes, one=one: one(axes=axes) for _, _, one, _ in made])
+def _say_fluxes(fluxes):
+    ratio, ratio_err, n = checks.flux_ratio(fluxes)
+    told = words.format_pair(ratio, ratio_err)
+    return f"{len(fluxes)} sources; median ratio of the {n} expected above 10σ: {told}"
 
 
 def _say_pointing(look):
@@ -247,29 +132,41 @@ def _say_pointing(look):
     return f"rms a coordinate {rms[0]:.1f}″ before, {rms[1]:.1f}″ after; {used.sum()} of {len(used)} sources used"
 
 
-def _blocks(image, factor, combine):
-    """Image of blocks of ``factor`` times ``factor`` pixels (less at the ends), ``combine`` being a binary ufunc."""
-    starts = np.arange(0, image.shape[1], factor)
-    rows = (combine.reduce(image[row : row + factor], axis=0) for row in range(0, len(image), factor))
-    return np.stack([combine.reduceat(row, starts) for row in rows])
+_LABELS = {
+    "histogram": "Histogram of the SNR and the unit Gaussian",
+    "noise": "Power spectrum of the noise",
+    "beam": "Profile of bright sources",
+    "pointing": "Pointing residuals",
+    "flux": "Forced against catalogue flux",
+}
 
 
-def map_image(values, good, factor, wcs):
-    """Image of a map in blocks, the pixel farthest from 0 standing for its block, and its masked pixels.
+def _to_svgs(figures, map_id):
+    """SVG of each check, compressed, by name."""
+    from sotrplib import plots
 
-    North is up, east to the left: two arrays, the first row being the northernmost.
-    """
-    high, low = _blocks(values, factor, np.fmax), _blocks(values, factor, np.fmin)
-    image = np.where(high > -low, high, low)
-    image = np.where(np.isfinite(image), image, np.nan)
-    masked = np.isfinite(image) & ~_blocks(good, factor, np.logical_or)
-    turn = _turn(values.shape, wcs)
-    return image[turn], masked[turn]
+    texts = {name: plots.to_svg(one, f"{name}-{map_id}", f"{_LABELS[name]} of {map_id}") for name, one, _ in figures}
+    return {name: zlib.compress(text.encode()) for name, text in texts.items()}
 
 
-def _turn(shape, wcs):
-    """Slices that turn an image north up and east to the left."""
-    y, x = ((n - 1) / 2 for n in shape)
-    ra, dec = geometry.pix2sky(wcs, np.array([y, y + 1, y]), np.array([x, x, x + 1]))
-    east, north = geometry.tangent_offsets(ra[1:], dec[1:], ra[0], dec[0])
-    return slice(None, None, -1 if north[0] > 0 else 1), slice(None, None, -1 if east[1] > 0 else 1)
+def _draw_sheet(look, warnings, snr, figures):
+    from sotrplib import plots
+
+    dy, dx = (float(np.mean(scale)) for scale in geometry.pixel_scales(look.good.shape, look.sky_map.wcs))
+    title = look.sky_map.info.map_id + (": not Gaussian: " + "; ".join(warnings) if warnings else "")
+    return plots.sheet(title, [plots.snr_map(*snr, dx / dy), *(figure for _, figure, _ in figures)])
+
+
+def write_sheet(path, pixels):
+    """Write the sheet of a map."""
+    from sotrplib import plots
+
+    with store.atomic_path(path) as temporary:
+        plots.save_sheet(pixels, temporary)
+
+
+def write_failed_sheet(path, map_id, reason):
+    """Write the sheet of a map that failed, which says why."""
+    from sotrplib import plots
+
+    write_sheet(path, plots.sheet(f"{map_id} failed: {reason}", []))

@@ -14,7 +14,7 @@ import pandas as pd
 
 from sotrplib import __version__, plots, store, tables, workers
 from sotrplib.report import candidates as cards
-from sotrplib.report import coverage, fluxes, instrument, mapviews, sources, stamps, tonight, words
+from sotrplib.report import coverage, fluxes, instrument, mapviews, sources, stamps, tonight, viewfiles, words
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +24,10 @@ THUMBNAILS_MAX = 1500  # of the rest, maps with a small image
 
 
 class MapFiles(NamedTuple):
-    """Files of one map: as filtered, its pointing, its forced photometry and its sifted detections."""
+    """Files of one map: as filtered, and what the page shows of it."""
 
     map: str
-    pointing: str
-    forced: str
-    sifted: str
+    view: str
 
 
 class Given(NamedTuple):
@@ -38,7 +36,7 @@ class Given(NamedTuple):
     Parameters
     ----------
     sheets : sequence of path
-        PNG to write for each file of a map: image and checks. Maps without figures on the page link to it.
+        PNG with image and checks of each map. Maps without figures on the page link to it.
     recovery : sequence of path
         Files of the rule ``measure_recovery``, of any of the maps.
     resources : sequence of dict
@@ -99,10 +97,12 @@ def assemble(frames, files, given, *, folder):
     files = [MapFiles(*paths) for paths in files]
     ranked = cards.rank_candidates(frames["candidates"])
     chosen, targets = cards.choose_targets(frames["measurements"], ranked)
-    forced = read_forced(files, frames["maps"])
-    views = look_at_maps(files, chosen, given.sheets, newest_maps(files, frames["maps"]))
-    carded = cards.make_cards(ranked, targets, views, frames | {"forced": forced}, given.gap_s)
-    covered = coverage.cover_sky([view.footprint for view in views.values()])
+    views = look_at_maps(files, chosen, newest_maps(files, frames["maps"]))
+    seen = [paths for paths in files if Path(paths.map).stem in views]
+    measured = frames | {"forced": find_forced(frames, seen, ranked)}
+    carded = cards.make_cards(ranked, targets, views, measured, given.gap_s)
+    footprints = (viewfiles.read_footprint(paths.view) for paths in seen)
+    covered = coverage.cover_sky([view.extent for view in views.values()], footprints)
     return {
         "version": __version__,
         "tonight": tonight.count_all(frames, covered),
@@ -115,7 +115,7 @@ def assemble(frames, files, given, *, folder):
         "limits": {"maps": MAPS_MAX, "cards": cards.CARDS_MAX, "cutouts": cards.CUTOUTS_MAX},
         "cutout_arcmin": stamps.CUTOUT_ARCMIN,
         "scale": {"gradient": plots.gradient(), "snr_max": plots.SNR_MAX, "flat": mapviews.FLAT_RANGE},
-        "comparisons": fluxes.compare_fluxes(forced, frames, given.reference),
+        "comparisons": fluxes.compare_fluxes(read_compared(seen, frames["maps"]), frames, given.reference),
         "reference": given.reference,
         "instrument": instrument.follow(frames["maps"], views),
         "recovery": instrument.judge_recovery(given.recovery, frames["maps"]),
@@ -132,29 +132,35 @@ def newest_maps(files, table):
     return set(usable["map_id"].tail(MAPS_MAX))
 
 
-def look_at_maps(files, targets, sheets, newest):
-    """View of every map that did not fail, by map_id: figures of the newest and of some that are not Gaussian."""
-    views, n_warned, n_small, start = {}, 0, 0, 0
+def look_at_maps(files, targets, newest):
+    """View of every map that did not fail, by map_id: with figures of the newest and of some that are not Gaussian."""
+    wanted = dict(list(targets.groupby("map_id")))
 
-    def look(given):
-        k, draw = given
-        paths, sheet = files[k], sheets[k] if sheets else None
-        log.info("map %d of %d: %s", k + 1, len(files), Path(paths.map).stem)
-        sources = paths.forced, paths.sifted
-        return mapviews.view_map(paths.map, paths.pointing, sources, targets, draw=draw, sheet=sheet)
+    def look(paths):
+        view, rows = viewfiles.read_view(paths.view), wanted.get(Path(paths.map).stem)
+        if view is None or rows is None:
+            return view
+        return replace(view, stamps=stamps.cut_from_file(paths.map, rows.to_dict("records"), view.pointing))
 
+    log.info("%d maps, cutouts of %d", len(files), len(wanted))
     with workers.processes(look) as each:
-        while start < len(files):  # no more of them together than may be drawn if all are not Gaussian
-            others = mapviews.Draw.IF_WARNED if n_warned < WARNED_MAX else mapviews.Draw.SMALL
-            some = range(len(files))[start:][: WARNED_MAX - n_warned or None]
-            drawn = [mapviews.Draw.ALL if Path(files[k].map).stem in newest else others for k in some]
-            seen = zip(drawn, each(zip(some, drawn, strict=True)), strict=True)
-            for draw, view in [pair for pair in seen if pair[1]]:
-                views[view.map_id] = view if n_small < THUMBNAILS_MAX else replace(view, thumbnail="")
-                n_warned += draw is mapviews.Draw.IF_WARNED and bool(view.images)
-                n_small += bool(view.thumbnail)
-            start = some.stop
-    return views
+        seen = {view.map_id: view for view in each(files) if view}
+    full, small = choose_drawn(seen, newest)
+    paths = {Path(one.map).stem: one.view for one in files}
+    pictures = {map_id: viewfiles.read_in_full(paths[map_id]) for map_id in full}
+    pictures |= {map_id: {"thumbnail": viewfiles.read_thumbnail(paths[map_id])} for map_id in small}
+    return {map_id: replace(view, **pictures.get(map_id, {})) for map_id, view in seen.items()}
+
+
+def choose_drawn(views, newest):
+    """Map ids of the maps that are shown in full, and of those shown by a small image.
+
+    The first are ``newest`` and of the rest the first ``WARNED_MAX`` that are not Gaussian, the others the first
+    ``THUMBNAILS_MAX`` of what is left.
+    """
+    warned = [map_id for map_id, view in views.items() if view.warnings and map_id not in newest]
+    full = newest & views.keys() | set(warned[:WARNED_MAX])
+    return full, [map_id for map_id in views if map_id not in full][:THUMBNAILS_MAX]
 
 
 def link_sheets(files, sheets, folder):
@@ -163,12 +169,18 @@ def link_sheets(files, sheets, folder):
     return {Path(paths.map).stem: name for paths, name in zip(files, names, strict=False)}
 
 
-def read_forced(files, table):
-    """Forced photometry of all maps and the band of each; parameters as in :func:`write_page`, and its ``maps``."""
+def find_forced(frames, files, candidates):
+    """Forced measurements, in the maps of these files and their order, of the known sources that candidates are."""
+    order = {Path(paths.map).stem: k for k, paths in enumerate(files)}
+    rows = frames["measurements"]
+    rows = rows[(rows["kind"] == "forced") & rows["source_id"].isin(candidates["matched_name"])]
+    place = rows["map_id"].map(order)
+    return rows.assign(_place=place)[place.notna()].sort_values("_place", kind="stable")[rows.columns]
+
+
+def read_compared(files, table):
+    """Table ``compared`` of all maps and the band of each; ``files`` of maps that did not fail, the table ``maps``."""
     bands = dict(zip(table["map_id"], table["band"], strict=True))
-    columns = ["source_id", "flux_mjy", "flux_err_mjy", "catalog_flux_mjy", "flags"]
-    parts = [tables.empty("forced")[columns].assign(band="")]
-    for paths in files:
-        rows = store.read_table(paths.forced, "forced", columns)
-        parts.append(rows.assign(band=bands[store.read_attrs(paths.forced)["map_id"]]))
+    parts = [tables.empty("compared").assign(band="")]
+    parts += [viewfiles.read_compared(paths.view).assign(band=bands[Path(paths.map).stem]) for paths in files]
     return pd.concat(parts, ignore_index=True)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sotrplib import geometry, pointing, reading
+from sotrplib import geometry, maps, pointing, reading, store
+from sotrplib.template import N_TAPS
 
 CUTOUT_ARCMIN = 10.0
 _STEP_ARCMIN = 0.25
@@ -52,6 +53,41 @@ def cut(sky_map, position, model):
     with np.errstate(divide="ignore", invalid="ignore"):
         between = Stamp((s / np.sqrt(depth)).astype("f4"), np.nan_to_num(depth).astype("f4"))
         return Cut(np.where(kappa > 0, rho / kappa, np.nan), np.nan_to_num(kappa), between)
+
+
+def cut_from_file(path, positions, model):
+    """Stamps of a filtered map, of which only the pixels around the positions are read.
+
+    Parameters
+    ----------
+    path : path
+        The map.
+    positions : list of mapping
+        source_id, ra_deg and dec_deg.
+    model : pointing.PointingModel
+
+    Returns
+    -------
+    dict of str to Cut
+        By source_id.
+    """
+    template, wcs = maps.read_template(path), geometry.text_to_wcs(store.read_attrs(path)["wcs"])
+    cuts = {}
+    for position in positions:
+        window = _window_around(wcs, position, model)
+        sky_map = maps.read_sky_map(path, window, template=template, with_time=False)
+        cuts[position["source_id"]] = cut(sky_map, position, model)
+    return cuts
+
+
+def _window_around(wcs, position, model):
+    """Rows and columns (two slices) of a map that decide a stamp; of one that lies off the map the pixels nearest."""
+    window = []
+    for place, n in zip(locate(wcs, position, model), wcs.array_shape, strict=True):
+        known = place[np.isfinite(place)]
+        low, high = (int(np.clip(end(known), 0, n - 1)) if known.size else 0 for end in (np.min, np.max))
+        window.append(slice(max(low - N_TAPS, 0), min(high + N_TAPS + 1, n)))
+    return tuple(window)
 
 
 def resample(image, wcs, position, model):

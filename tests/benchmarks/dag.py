@@ -3,7 +3,7 @@
 Two generated workflows are the floor. "bare" has as many rules a map, each a shell command with one input and one
 output in a chain, and one merge of the last files. "same files" has the inputs, outputs, logs, benchmarks and scripts
 of this workflow and nothing else: no parameter, function, digest or configuration. "together" is this workflow with
-`maps.stages: together`, one job a map in place of five.
+`maps.stages: together`, one job a map in place of six.
 
     python tests/benchmarks/dag.py [--maps 100 1000 10000] [--repeat 3]
 
@@ -35,15 +35,17 @@ PER_MAP = {
     "forced_photometry": ("preprocessed", "pointing", "catalog"),
     "detections": ("preprocessed", "pointing", "forced_photometry"),
     "sifted": ("preprocessed", "forced_photometry", "detections", "catalog"),
+    "views": ("preprocessed", "pointing", "forced_photometry", "sifted"),
 }
+SHEET = "results/figures/{map_id}.png"  # what a view has beside it
 MERGES = {
     "candidates": ("preprocessed", "pointing", "forced_photometry", "sifted"),
     "merged": ("forced_photometry", "sifted", "candidates"),
     "lightcurves": ("merged",),
     "exports": ("merged",),
     "config": ("merged",),
-    "report": ("preprocessed", "pointing", "forced_photometry", "sifted", "merged", "catalog"),
-    "checked": ("merged", "lightcurves", "exports", "config", "report"),
+    "report": ("preprocessed", "views", "merged", "catalog"),
+    "checked": ("merged", "views", "lightcurves", "exports", "config", "report"),
 }
 CONFIG = """\
 maps: {{table: maps.csv, stages: {}}}
@@ -51,7 +53,7 @@ catalog: {{path: given/catalog.csv}}
 ephemerides: {{tables: []}}
 """
 HEADER = 'MAPS = open("maps.txt").read().split()\n\n\nwildcard_constraints:\n    map_id="[a-z0-9_]+",\n\n\n'
-RULE = "rule {name}:\n    input:\n        {inputs},\n    output:\n        {output!r},\n{rest}\n\n"
+RULE = "rule {name}:\n    input:\n        {inputs},\n    output:\n        {outputs},\n{rest}\n\n"
 
 
 class Cost(NamedTuple):
@@ -100,16 +102,17 @@ def write_floor(folder, n_maps, *, same_files):
     for name in ("given", "script.py"):
         _write_new(folder / name, "")
     per_map = PER_MAP if same_files else _chain(PER_MAP)
-    merges = MERGES if same_files else {"merged": ("sifted",)}
-    rules = ["rule all:\n    input:\n        " + _inputs(("sifted", *merges), per_map, merges, None) + ",\n\n\n"]
+    merges = MERGES if same_files else {"merged": ("views",)}
+    rules = ["rule all:\n    input:\n        " + _inputs(("views", *merges), per_map, merges, None) + ",\n\n\n"]
     if same_files:
-        rules.append(_rule("catalog", "'given'", "results/catalog.h5", per_job="", same_files=True))
+        rules.append(_rule("catalog", "'given'", ["results/catalog.h5"], per_job="", same_files=True))
     for name, inputs in per_map.items():
         text = _inputs(inputs, per_map, merges, "{map_id}")
-        rules.append(_rule(name, text, f"results/{name}/{{map_id}}.h5", per_job="/{map_id}", same_files=same_files))
+        made = [f"results/{name}/{{map_id}}.h5"] + [SHEET] * (same_files and name == "views")
+        rules.append(_rule(name, text, made, per_job="/{map_id}", same_files=same_files))
     for name, inputs in merges.items():
         text = _inputs(inputs, per_map, merges, None)
-        rules.append(_rule(name, text, f"results/{name}.h5", per_job="", same_files=same_files))
+        rules.append(_rule(name, text, [f"results/{name}.h5"], per_job="", same_files=same_files))
     (folder / "Snakefile").write_text(HEADER + "".join(rules))
 
 
@@ -144,13 +147,12 @@ def map_ids(n_maps):
 
 
 def finish(folder):
-    """Make every output, empty, and let the engine record it as made; a name without suffix is that of a folder."""
+    """Make every output, empty, and let the engine record it as made."""
     listed = _snakemake(folder, "--summary")[1]
     files = [line.split("\t")[0] for line in listed.splitlines() if line.startswith("results/")]
     for path in {folder / name for name in files}:
-        (path.parent if path.suffix else path).mkdir(parents=True, exist_ok=True)
-        if path.suffix:
-            path.touch()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     _snakemake(folder, "--touch", "--quiet", "all", "--cores", "2", "--scheduler", "greedy")
 
 
@@ -206,7 +208,7 @@ def _inputs(names, per_map, merges, map_id):
     return ", ".join(parts)
 
 
-def _rule(name, inputs, output, *, per_job, same_files):
+def _rule(name, inputs, made, *, per_job, same_files):
     rest = '    shell:\n        "touch {output}"\n'
     if same_files:
         rest = (
@@ -214,7 +216,7 @@ def _rule(name, inputs, output, *, per_job, same_files):
             f"    benchmark:\n        'results/benchmarks/{name}{per_job}.tsv'\n"
             "    script:\n        'script.py'\n"
         )
-    return RULE.format(name=name, inputs=inputs, output=output, rest=rest)
+    return RULE.format(name=name, inputs=inputs, outputs=", ".join(map(repr, made)), rest=rest)
 
 
 def _write_new(path, text):

@@ -23,7 +23,7 @@ from sotrplib import stages
 from sotrplib.report import resources
 
 TINY = 1 / 850  # of the area of a survey map
-READ_WHOLE = {"find_sources", "search_jointly", "report"}  # stages that use every pixel of the filtered maps
+READ_WHOLE = {"find_sources", "view_map", "search_jointly"}  # stages that use every pixel of the filtered maps
 _CHAIN = ("search_jointly", "confirm_candidates", "merge_catalogs", "build_lightcurves", "report", "check_maps")
 OF_MAPS = (*stages.NAMES, "process_map")
 TARGETS = {"wall_s": 12.0, "memory_mb": 2500.0, "empty_cpu_s": 2.0}
