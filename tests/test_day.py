@@ -46,6 +46,13 @@ def test_costs_are_those_the_jobs_stated(tmp_path):
     assert totals["merge_catalogs"]["memory_mb"] == 99 and totals["merge_catalogs"]["cpu_s"] == 0
 
 
+def test_memory_that_processes_share_counts_once(tmp_path):
+    """Of a job of several processes the proportional memory is taken, not the sum that counts shared pages for each."""
+    (tmp_path / "search.tsv").write_text(HEADER + "9.0\t0:00:09\t3600\t8000\t1500\t2100\t1\t1\t100\t12\n")
+    (found,) = resources.read_benchmarks(tmp_path)
+    assert found["memory_mb"] == 2100
+
+
 def test_times_compares_with_an_earlier_run(tmp_path, monkeypatch):
     """`sotrp times` lists the rules; with --against it gives the ratio of times a job, whatever the number of maps."""
     now, earlier = leave_benchmarks(tmp_path / "now", 3.0), leave_benchmarks(tmp_path / "earlier", 2.0, n_maps=5)

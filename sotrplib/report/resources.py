@@ -7,7 +7,7 @@ from pathlib import Path
 from sotrplib import logs
 
 _SUMS = ("seconds", "cpu_s", "read_mb", "written_mb")
-_COLUMNS = {"seconds": "s", "cpu_s": "cpu_time", "memory_mb": "max_rss", "read_mb": "io_in", "written_mb": "io_out"}
+_COLUMNS = {"seconds": "s", "cpu_s": "cpu_time", "memory_mb": "max_pss", "read_mb": "io_in", "written_mb": "io_out"}
 
 
 def read_benchmarks(folder):
@@ -21,8 +21,8 @@ def read_benchmarks(folder):
     Returns
     -------
     list of dict
-        rule, map_id (empty for a job of all maps), seconds, and cpu_s, memory_mb (resident, largest), read_mb and
-        written_mb, by rule and map. The last four are what the job said in its log (``logs/`` beside the folder), or
+        rule, map_id (empty for a job of all maps), seconds, and cpu_s, memory_mb (resident, what its processes share
+        counted once, largest), read_mb and written_mb, by rule and map. The last four are what the job said in its log (``logs/`` beside the folder), or
         what Snakemake sampled of it and its processes, twice a second, if that is more; None where a job said nothing
         and was over before that.
     """
@@ -34,6 +34,7 @@ def read_benchmarks(folder):
         if rows:
             named = {"rule": path.stem if alone else path.parent.name, "map_id": "" if alone else path.stem}
             sampled = {name: _number(rows[-1].get(column)) for name, column in _COLUMNS.items()}
+            sampled["memory_mb"] = sampled["memory_mb"] or _number(rows[-1].get("max_rss"))
             log = Path(folder).parent / "logs" / path.relative_to(folder).with_suffix(".log")
             told = {name: max(value, sampled[name] or 0.0) for name, value in logs.read_resources(log).items()}
             jobs.append(named | sampled | told | {"seconds": sampled["seconds"] or 0.0})
