@@ -21,10 +21,10 @@ def read_benchmarks(folder):
     Returns
     -------
     list of dict
-        rule, map_id (empty for a job of all maps), seconds, and cpu_s, memory_mb (resident, what its processes share
-        counted once, largest), read_mb and written_mb, by rule and map. The last four are what the job said in its log (``logs/`` beside the folder), or
-        what Snakemake sampled of it and its processes, twice a second, if that is more; None where a job said nothing
-        and was over before that.
+        rule, map_id (empty for a job of all maps), seconds, and cpu_s, memory_mb (resident, largest, what processes of
+        a job share counted once where the system tells), read_mb and written_mb, by rule and map. The last four are
+        what the job said in its log (``logs/`` beside the folder), or what Snakemake sampled of it and its processes,
+        twice a second, if that is more; None where a job said nothing and was over before that.
     """
     jobs = []
     for path in sorted(Path(folder).rglob("*.tsv")):
