@@ -19,6 +19,10 @@ class MapError(ValueError):
     """A map that cannot be used; the message names file, found, expected and cure."""
 
 
+class EmptyMapError(MapError):
+    """A map, or a part of one, of which nothing is observed."""
+
+
 @dataclass(frozen=True)
 class MapInfo:
     """What a map is.
