@@ -1,16 +1,13 @@
 """Search the map, known sources taken out, for anything else."""
 
-from sotrplib import detection, logs, maps, photometry, pointing, revisits, store
+from sotrplib import logs, pointing, store, stripwise
 
 
 def find(job):
-    sky_map, options = maps.read_sky_map(job.input.map), job.params.options
+    options = job.params.options
     model = pointing.from_dict(store.read_attrs(job.input.pointing)["pointing"])
-    unknown = sky_map
-    if options["subtract_known"]:
-        unknown = revisits.without_known(sky_map, store.read_table(job.input.forced, "forced"), model)
-    detections = detection.find(sky_map, unknown.rho, options, model)
-    arrays = photometry.cutout_arrays(unknown, detections, options["cutout_arcmin"], pointing=model)
+    forced = store.read_table(job.input.forced, "forced") if options["subtract_known"] else None
+    detections, arrays = stripwise.find(job.input.map, forced, model, options, job.params.strip_mpix)
     return {"frames": {"detections": ("detections", detections)}, "arrays": arrays}
 
 

@@ -1,15 +1,15 @@
 """Measure every known source in the map, corrected for its pointing."""
 
-from sotrplib import logs, maps, photometry, pointing, sources, store
+from sotrplib import logs, maps, pointing, sources, store, stripwise
 
 
 def measure(job):
-    sky_map = maps.read_sky_map(job.input.map)
+    _, info = maps.read_header(job.input.map)
     catalog, reference = store.read_table(job.input.catalog, "catalog"), store.read_attrs(job.input.catalog)
-    catalog = sources.in_band(catalog, sky_map.info.freq_ghz, reference)
+    catalog = sources.in_band(catalog, info.freq_ghz, reference)
     model = pointing.from_dict(store.read_attrs(job.input.pointing)["pointing"])
-    forced = photometry.measure_known(sky_map, catalog, model, job.params.options)
-    arrays = photometry.cutout_arrays(sky_map, forced, job.params.options["cutout_arcmin"], pointing=model)
+    known = catalog, model, job.params.options
+    forced, arrays = stripwise.measure_known(job.input.map, *known, job.params.strip_mpix)
     return {"frames": {"forced": ("forced", forced)}, "arrays": arrays}
 
 

@@ -114,7 +114,8 @@ def _halve(grid, options, exclude):
     signal, ivar = inpainting.mean_blocks(grid.signal[even], grid.ivar[even])
     p = grid.pixels
     dy, dx, area = (values[even[0]].reshape(-1, 2) for values in (p.dy_rad, p.dx_rad, p.area_sr))
-    pixels = matched_filter.Pixels(dy.sum(axis=1), 2 * dx.mean(axis=1), 2 * area.sum(axis=1))
+    margin_rows = tuple(n // 2 for n in p.margin_rows)
+    pixels = matched_filter.Pixels(dy.sum(axis=1), 2 * dx.mean(axis=1), 2 * area.sum(axis=1), margin_rows)
     if exclude is not None:
         exclude = exclude[even].reshape(len(dy), 2, -1, 2).any(axis=(1, 3))
     return plan_grid(signal, ivar, pixels, options, exclude=exclude, binning=2)

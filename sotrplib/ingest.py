@@ -101,8 +101,14 @@ def read_map(row, band, *, box=None, margin_arcmin=60.0, window=None):
     info, time_zero = _map_info(row, band, files.header, files.time_header, n_bad)
     time = _read_time(row["time_path"], window, info.t_ref_unix_s, time_zero) if row.get("time_path") else None
     form = "intensity_ivar" if row["form"] == "intensity_ivar" else "filtered"
-    template = _read_template(path, window) if form == "filtered" else None
+    template = read_template(path, window) if form == "filtered" else None
     return InputMap(form, signal, weight, time, cut, info, template)
+
+
+def find_window(row, *, box=None, margin_arcmin=60.0):
+    """Rows and columns (two slices) of a map's files that :func:`read_map` looks at, from the header."""
+    path = row["map_path"]
+    return box_window(path, _equatorial_wcs(path, read_image_header(path)), box, margin_arcmin)
 
 
 def survey(row, band, window, *, grid=1):
@@ -217,7 +223,7 @@ def _read_section(hdu, rows, columns):
     return data
 
 
-def _read_template(path, window):
+def read_template(path, window):
     """Template in the file of a filtered map, for the rows of ``window``; None if there is none."""
     try:
         template = images.read_template(path)

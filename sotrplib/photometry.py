@@ -95,8 +95,7 @@ def forced_photometry(skymap, catalog, pointing, options):
     flags = _state_flags(skymap, y, x)
     columns = _flux_columns(catalog, solved, (flags & _UNUSABLE) == 0)
     columns["time_unix_s"] = read_time(skymap, y, x)
-    bad = masks.unusable(skymap.mask, skymap.kappa, _MASKED)
-    columns["edge_distance_arcmin"] = masks.distance_to_bad_arcmin(bad, skymap.wcs, y, x)
+    columns["edge_distance_arcmin"] = masks.distance_to_bad_arcmin(unusable_pixels(skymap), skymap.wcs, y, x)
     chosen = np.flatnonzero((columns["snr"] >= options["offset_snr_min"]) & ~solved.merged)
     offsets, bad_shape = _offset_columns(skymap, expected, solved.flux * np.sqrt(kappa), chosen, options)
     columns |= offsets
@@ -106,6 +105,11 @@ def forced_photometry(skymap, catalog, pointing, options):
     if pointing is None or pointing.kind == "identity":
         flags |= tables.flag("POINTING_IDENTITY")
     return tables.make("forced", columns | {"flags": flags})
+
+
+def unusable_pixels(skymap):
+    """Pixels (ny, nx) bool that edge distances are measured to: masked, or without data."""
+    return masks.unusable(skymap.mask, skymap.kappa, _MASKED)
 
 
 def read_between(skymap, y, x, interpolation="template"):

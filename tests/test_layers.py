@@ -57,6 +57,7 @@ FLOORS = [
         "overlaps",
         "peaks",
         "resampling",
+        "strips",
     ],
     [
         "pointing",
@@ -70,6 +71,8 @@ FLOORS = [
         "simulate",
     ],
     [
+        "assembly",
+        "stripwise",
         "sifting",
         "association",
         "revisits",
