@@ -413,7 +413,7 @@ def _refine(values, factor, n):
 
 
 class _Pick(NamedTuple):
-    """Rows and columns of a CAR mask for those of a CAR map (-1: off the mask), and the window of it with all of them."""
+    """Rows and columns of a CAR mask for those of a CAR map (-1: off the mask), and the window that holds them."""
 
     rows: np.ndarray
     columns: np.ndarray

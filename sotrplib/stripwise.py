@@ -33,7 +33,7 @@ class _Sheet(NamedTuple):
 
 
 def measure_offsets(path, catalog, options, strip_mpix):
-    """:func:`pointing.measure_offsets` on the map in a file; by strips if it has more than ``strip_mpix`` million pixels.
+    """:func:`pointing.measure_offsets` on the map in a file, by strips if it has more million pixels than that.
 
     A shift common to all sources is that of the brightest of the whole map.
     """
