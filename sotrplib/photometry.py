@@ -64,7 +64,19 @@ def measure_known(skymap, catalog, pointing, options):
 
     The method none gives a table without rows.
     """
-    return forced_photometry(skymap, catalog[:0] if options["method"] == "none" else catalog, pointing, options)
+    return forced_photometry(skymap, to_measure(catalog, options), pointing, options)
+
+
+def to_measure(catalog, options):
+    """Sources of a catalogue that :func:`measure_known` measures where they are on the map."""
+    if options["method"] == "none":
+        return catalog[:0]
+    return catalog[~(catalog["flux_mjy"].to_numpy(float) < options["flux_min_mjy"])]
+
+
+def reach_arcmin(options):
+    """How far from a source its flags and its cutout reach; ``options`` of forced_photometry or find_sources."""
+    return max(options["near_edge_arcmin"], options["cutout_arcmin"])
 
 
 def forced_photometry(skymap, catalog, pointing, options):

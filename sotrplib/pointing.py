@@ -144,6 +144,11 @@ def from_dict(values):
     return PointingModel(**{**values, **arrays, "centre": tuple(values["centre"])})
 
 
+def reach_arcmin(options):
+    """How far from its catalogue position a source may be measured by :func:`measure_offsets`."""
+    return 2 * options["radius_arcmin"] + float(np.hypot(*_known_shift(options))) / 60
+
+
 class Shifts(NamedTuple):
     """How a map looks where its brightest sources would be if it were shifted: what :func:`common_shift` needs.
 

@@ -40,7 +40,7 @@ def plan(shape, strip_mpix, margin_rows, *, least_rows=1):
     margin_rows : int
         Rows read on both sides of a core, as far as the map goes. Cores are no lower than that.
     least_rows : float
-        Nor are they lower than this.
+        Nor are they lower than this, give or take half a chunk.
 
     Returns
     -------

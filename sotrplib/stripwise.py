@@ -12,35 +12,64 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from sotrplib import detection, geometry, maps, masks, photometry, pointing, revisits, strips, tables
+from sotrplib import geometry, maps, masks, pointing, strips, tables
 from sotrplib import template as templates
 
 _SPARE_ROWS = 16
 _REACH_TEMPLATES = 2  # margins in half sizes of the template: a source, and what overlaps the sources it overlaps
 
 
-class _Sheet(NamedTuple):
-    """A filtered map in its file: path, WCS with the shape of the map, template, and strips."""
+class Sheet(NamedTuple):
+    """A filtered map in its file: path, WCS with the shape of the map, :class:`maps.MapInfo`, template, and strips."""
 
     path: str
     wcs: object
+    info: maps.MapInfo
     template: templates.Template
     strips: list
 
-    def read(self, strip):
-        """A strip as a map (maps.SkyMap)."""
+    @property
+    def is_whole(self):
+        """Whether the map may be held as a whole."""
+        return len(self.strips) == 1
+
+    def read(self, strip=None):
+        """A strip as a map (maps.SkyMap), or the whole map."""
+        if strip is None:
+            return maps.read_sky_map(self.path)
         return maps.read_sky_map(self.path, (strip.rows, slice(0, self.wcs.array_shape[1])), template=self.template)
 
 
-def measure_offsets(path, catalog, options, strip_mpix):
-    """:func:`pointing.measure_offsets` on the map in a file, by strips if it has more million pixels than that.
+def open_map(path, strip_mpix, reach_arcmin):
+    """Look at the file of a filtered map.
 
-    A shift common to all sources is that of the brightest of the whole map.
+    Parameters
+    ----------
+    path : path
+    strip_mpix : float
+        Maps of more million pixels are cut into strips.
+    reach_arcmin : float
+        How far from a source pixels count, if that is farther than templates reach.
+
+    Returns
+    -------
+    Sheet
+
+    Raises
+    ------
+    maps.MapError
+        If the file records a failed map.
     """
-    reach = 2 * options["radius_arcmin"] + np.hypot(options["ra_shift_arcsec"], options["dec_shift_arcsec"]) / 60
-    sheet = _open(path, strip_mpix, reach)
-    if len(sheet.strips) == 1:
-        return pointing.measure_offsets(maps.read_sky_map(path), catalog, options)
+    (wcs, info), template = maps.read_header(path), maps.read_template(path)
+    step = float(np.min(np.asarray(template.step_arcmin)[:, 0]))
+    margin = max(_REACH_TEMPLATES * templates.half_size(template), math.ceil(reach_arcmin / step)) + _SPARE_ROWS
+    return Sheet(path, wcs, info, template, strips.plan(wcs.array_shape, strip_mpix, margin))
+
+
+def measure_offsets(sheet, catalog, options):
+    """:func:`pointing.measure_offsets` on the map of a :class:`Sheet`; the common shift is that of the whole map."""
+    if sheet.is_whole:
+        return pointing.measure_offsets(sheet.read(), catalog, options)
     y, _ = geometry.sky2pix(sheet.wcs, catalog["ra_deg"].to_numpy(), catalog["dec_deg"].to_numpy())
     each = [(strip, strips.owns(strip, y)) for strip in sheet.strips]
     samples = [pointing.sample_shifts(sheet.read(strip), catalog, options, own=own) for strip, own in each]
@@ -49,71 +78,64 @@ def measure_offsets(path, catalog, options, strip_mpix):
     return pd.concat(parts, ignore_index=True)
 
 
-def measure_known(path, catalog, model, options, strip_mpix):
-    """Forced photometry and cutouts of the known sources on the map in a file.
+def measure_known(sheet, catalog, model, measure, find_bad):
+    """Measure the known sources on a map.
 
     Parameters
     ----------
-    path : path
-        Filtered map.
-    catalog, model, options
-        As for :func:`photometry.measure_known`.
-    strip_mpix : float
-        Maps of more million pixels are measured strip by strip.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Table ``forced``.
-    dict
-        Cutouts, as of :func:`photometry.cutout_arrays`.
-    """
-    sheet = _open(path, strip_mpix, max(options["near_edge_arcmin"], options["cutout_arcmin"]))
-    if len(sheet.strips) == 1:
-        return _measure_known(maps.read_sky_map(path), catalog, model, options)
-    catalog = _measurable(sheet, catalog, model, options)
-    y, x = _pixels(sheet.wcs, catalog, model)
-    parts, index, rims = [], [], []
-    for strip in sheet.strips:
-        sky_map, near = sheet.read(strip), np.flatnonzero(strips.reaches(strip, y))
-        own = strips.owns(strip, y[near])
-        parts.append(_take(*_measure_known(sky_map, catalog.iloc[near], model, options), own))
-        index.append(near[own])
-        rims.append(_rim_of_core(strip, photometry.unusable_pixels(sky_map), sheet.wcs))
-    table, arrays = _take(*_join(parts), np.argsort(np.concatenate(index)))
-    return tables.make("forced", _with_distances(table, rims, sheet.wcs, (y, x))), arrays
-
-
-def find(path, forced, model, options, strip_mpix):
-    """Blind detections on the map in a file, and their cutouts.
-
-    Parameters
-    ----------
-    path : path
-        Filtered map.
-    forced : pandas.DataFrame or None
-        Table ``forced`` of the sources to be taken out of the map first; None for none.
+    sheet : Sheet
+    catalog : pandas.DataFrame
+        Table ``catalog``, of the sources to measure alone.
     model : pointing.PointingModel
         Of the map.
-    options : mapping
-        Section ``find_sources`` of the configuration.
-    strip_mpix : float
-        Maps of more million pixels are searched strip by strip.
+    measure : function
+        Of a map and a catalogue; gives the table ``forced``, a row for each of the catalogue's sources on the map in
+        its order, and arrays beside it as of :func:`photometry.cutout_arrays`.
+    find_bad : function
+        Of a map; gives the pixels (ny, nx) that edge distances are measured to.
 
     Returns
     -------
-    pandas.DataFrame
-        Table ``detections``; what lies on the seam of two strips is in it once.
-    dict
-        Cutouts, as of :func:`photometry.cutout_arrays`.
+    pandas.DataFrame, dict
+        As ``measure`` would give them of the whole map.
     """
-    sheet = _open(path, strip_mpix, max(options["near_edge_arcmin"], options["cutout_arcmin"]))
-    if len(sheet.strips) == 1:
-        return _find(maps.read_sky_map(path), forced, model, options)
+    if sheet.is_whole:
+        return measure(sheet.read(), catalog)
+    catalog = catalog[geometry.inside(sheet.wcs.array_shape, *_pixels(sheet.wcs, catalog, model))]
+    place, parts, index, rims = _pixels(sheet.wcs, catalog, model), [], [], []
+    for strip in sheet.strips:
+        sky_map, near = sheet.read(strip), np.flatnonzero(strips.reaches(strip, place[0]))
+        own = strips.owns(strip, place[0][near])
+        parts.append(_take(*measure(sky_map, catalog.iloc[near]), own))
+        index.append(near[own])
+        rims.append(_rim_of_core(strip, find_bad(sky_map), sheet.wcs))
+    table, arrays = _take(*_join(parts), np.argsort(np.concatenate(index)))
+    return tables.make("forced", _with_distances(table, rims, sheet.wcs, place)), arrays
+
+
+def find(sheet, model, search):
+    """Find sources on a map.
+
+    Parameters
+    ----------
+    sheet : Sheet
+    model : pointing.PointingModel
+        Of the map.
+    search : function
+        Of a map; gives the table ``detections``, whose edge distances are those to masked pixels, and arrays beside it
+        as of :func:`photometry.cutout_arrays`.
+
+    Returns
+    -------
+    pandas.DataFrame, dict
+        As ``search`` would give them of the whole map; what lies on the seam of two strips is there once.
+    """
+    if sheet.is_whole:
+        return search(sheet.read())
     parts, numbers, rims = [], [], []
     for k, strip in enumerate(sheet.strips):
         sky_map = sheet.read(strip)
-        found, arrays = _find(sky_map, forced, model, options)
+        found, arrays = search(sky_map)
         near = strips.may_own(strip, _pixels(sheet.wcs, found, model)[0])
         parts.append(_take(found, arrays, near))
         numbers.append(np.full(np.count_nonzero(near), k))
@@ -125,33 +147,6 @@ def find(path, forced, model, options, strip_mpix):
     table, arrays = _take(table, arrays, kept)
     table = _with_distances(table, rims, sheet.wcs, [values[kept] for values in place])
     return tables.make("detections", table.assign(detection_id=np.arange(len(kept)))), arrays
-
-
-def _open(path, strip_mpix, reach_arcmin):
-    """The map of a file with its strips, whose margins are as wide as the reach and what templates need."""
-    (wcs, _), template = maps.read_header(path), maps.read_template(path)
-    step = float(np.min(np.asarray(template.step_arcmin)[:, 0]))
-    margin = max(_REACH_TEMPLATES * templates.half_size(template), math.ceil(reach_arcmin / step)) + _SPARE_ROWS
-    return _Sheet(path, wcs, template, strips.plan(wcs.array_shape, strip_mpix, margin))
-
-
-def _measure_known(sky_map, catalog, model, options):
-    forced = photometry.measure_known(sky_map, catalog, model, options)
-    return forced, photometry.cutout_arrays(sky_map, forced, options["cutout_arcmin"], pointing=model)
-
-
-def _find(sky_map, forced, model, options):
-    unknown = sky_map if forced is None else revisits.without_known(sky_map, forced, model)
-    found = detection.find(sky_map, unknown.rho, options, model)
-    return found, photometry.cutout_arrays(unknown, found, options["cutout_arcmin"], pointing=model)
-
-
-def _measurable(sheet, catalog, model, options):
-    """Rows of the catalogue that forced photometry of the whole map would have rows for."""
-    if options["method"] == "none":
-        return catalog[:0]
-    on_map = geometry.inside(sheet.wcs.array_shape, *_pixels(sheet.wcs, catalog, model))
-    return catalog[on_map & ~(catalog["flux_mjy"].to_numpy(float) < options["flux_min_mjy"])]
 
 
 def _pixels(wcs, table, model):

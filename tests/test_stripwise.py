@@ -6,7 +6,19 @@ from filtered_skies import filtered_noise, filtered_sources, make_sky_map, make_
 from scipy.spatial import cKDTree
 from tall_maps import CONFIG, make_catalog
 
-from sotrplib import ephemerides, geometry, maps, pointing, store, strips, stripwise, tables
+from sotrplib import (
+    detection,
+    ephemerides,
+    geometry,
+    maps,
+    photometry,
+    pointing,
+    revisits,
+    store,
+    strips,
+    stripwise,
+    tables,
+)
 from sotrplib.template import Template
 
 SHAPE = (1001, 320)
@@ -62,12 +74,42 @@ def case(tmp_path_factory):
     return Case(tmp_path_factory.mktemp("filtered"))
 
 
+def measure_in(path, catalog, model, options, strip_mpix):
+    """Forced photometry with cutouts, as the script does it."""
+    sheet = stripwise.open_map(path, strip_mpix, photometry.reach_arcmin(options))
+
+    def measure_on(sky_map, catalog):
+        table = photometry.measure_known(sky_map, catalog, model, options)
+        return table, photometry.cutout_arrays(sky_map, table, options["cutout_arcmin"], pointing=model)
+
+    catalog = photometry.to_measure(catalog, options)
+    return stripwise.measure_known(sheet, catalog, model, measure_on, photometry.unusable_pixels)
+
+
+def find_in(path, known, options, strip_mpix):
+    """Blind search with cutouts, as the script does it."""
+    sheet = stripwise.open_map(path, strip_mpix, photometry.reach_arcmin(options))
+
+    def search(sky_map):
+        unknown = sky_map if known is None else revisits.without_known(sky_map, known, NO_POINTING)
+        table = detection.find(sky_map, unknown.rho, options, NO_POINTING)
+        return table, photometry.cutout_arrays(unknown, table, options["cutout_arcmin"], pointing=NO_POINTING)
+
+    return stripwise.find(sheet, NO_POINTING, search)
+
+
+def offsets_in(path, catalog, options, strip_mpix):
+    return stripwise.measure_offsets(
+        stripwise.open_map(path, strip_mpix, pointing.reach_arcmin(options)), catalog, options
+    )
+
+
 def measure(case, strip_mpix, model=NO_POINTING, **options):
-    return stripwise.measure_known(case.path, case.catalog, model, CONFIG["forced_photometry"] | options, strip_mpix)
+    return measure_in(case.path, case.catalog, model, CONFIG["forced_photometry"] | options, strip_mpix)
 
 
 def find(case, strip_mpix, forced=None, **options):
-    return stripwise.find(case.path, forced, NO_POINTING, CONFIG["find_sources"] | options, strip_mpix)
+    return find_in(case.path, forced, CONFIG["find_sources"] | options, strip_mpix)
 
 
 @pytest.fixture(scope="module")
@@ -216,14 +258,12 @@ def test_a_map_of_all_ra_continues_on_its_other_side(turn):
     """Distances to the edge go over the seam of RA in strips as in the whole map, and sources there are found once."""
     path, catalog = turn
     options = CONFIG["forced_photometry"] | {"cutout_arcmin": 0.0}
-    (whole, _), (cut, _) = (
-        stripwise.measure_known(path, catalog, NO_POINTING, options, limit) for limit in (WHOLE, 0.1)
-    )
+    (whole, _), (cut, _) = (measure_in(path, catalog, NO_POINTING, options, limit) for limit in (WHOLE, 0.1))
     np.testing.assert_allclose(cut["edge_distance_arcmin"], whole["edge_distance_arcmin"], rtol=1e-6)
     assert cut["edge_distance_arcmin"].min() > 1000
     assert cut["source_id"].tolist() == whole["source_id"].tolist() == catalog["source_id"].tolist()
     options = CONFIG["find_sources"] | {"cutout_arcmin": 0.0, "snr_min": 10.0}
-    (whole, _), (cut, _) = (stripwise.find(path, None, NO_POINTING, options, limit) for limit in (WHOLE, 0.1))
+    (whole, _), (cut, _) = (find_in(path, None, options, limit) for limit in (WHOLE, 0.1))
     assert len(cut) == len(whole)
     np.testing.assert_allclose(cut["ra_deg"], whole["ra_deg"], atol=1e-6)
 
@@ -235,7 +275,7 @@ def test_pointing_sources_are_those_of_the_whole(case):
     """Offsets are measured for the same sources, each once, and are those of the whole map."""
     options = CONFIG["fit_pointing"] | {"isolation_arcmin": 2.0}
     shifted = case.catalog.assign(dec_deg=case.catalog["dec_deg"] - 50 / 3600)
-    whole, cut = (stripwise.measure_offsets(case.path, shifted, options, limit) for limit in (WHOLE, STRIP_MPIX))
+    whole, cut = (offsets_in(case.path, shifted, options, limit) for limit in (WHOLE, STRIP_MPIX))
     cut = cut.set_index("source_id").loc[whole["source_id"]]
     assert len(cut) == len(whole) > 40
     np.testing.assert_allclose(cut["dec_offset_arcsec"], whole["dec_offset_arcsec"], atol=0.01)
@@ -246,9 +286,9 @@ def test_a_strip_without_known_sources_is_no_trouble(case):
     """Catalogues of one source, and of none, give a table of one row and of none."""
     for n in (1, 0):
         catalog = case.catalog[np.flatnonzero(case.snr > 100)[0] :][:n]
-        assert len(stripwise.measure_offsets(case.path, catalog, CONFIG["fit_pointing"], STRIP_MPIX)) == n
+        assert len(offsets_in(case.path, catalog, CONFIG["fit_pointing"], STRIP_MPIX)) == n
         options = CONFIG["forced_photometry"]
-        assert len(stripwise.measure_known(case.path, catalog, NO_POINTING, options, STRIP_MPIX)[0]) == n
+        assert len(measure_in(case.path, catalog, NO_POINTING, options, STRIP_MPIX)[0]) == n
 
 
 def test_times_are_read_where_they_are_asked_for(case):
@@ -271,4 +311,4 @@ def test_a_failed_map_is_an_error(tmp_path):
     """A file that records a failed map is refused by name."""
     store.write(tmp_path / "map.h5", attrs={"status": "failed", "reason": "no data"})
     with pytest.raises(maps.MapError, match="records a failed map .no data."):
-        stripwise.find(tmp_path / "map.h5", None, NO_POINTING, CONFIG["find_sources"], STRIP_MPIX)
+        stripwise.open_map(tmp_path / "map.h5", STRIP_MPIX, 6.0)
