@@ -73,14 +73,13 @@ class Drafted(NamedTuple):
 
     draft: maps.SkyMapDraft
     info: maps.MapInfo
-    wcs: object
     template: templates.Template
     record: preprocessing.Record
     numbers: dict
 
     def write(self, path, attrs):
         """Finish the file; its name was given to the draft."""
-        self.draft.finish(self.info, self.wcs, self.template, attrs | self.numbers, **_recorded(*self.record))
+        self.draft.finish(self.info, self.template, attrs | self.numbers, **_recorded(*self.record))
 
 
 class _Plan(NamedTuple):
@@ -183,20 +182,23 @@ def _plan(source, cut, window, strip_mpix):
 def _filter_strips(source, plan, path, when_read):
     """Filter the strips of a map one after the other into the draft of its file (:class:`Drafted`)."""
     has_time = bool(source.row.get("time_path"))
-    with maps.SkyMapDraft(path, geometry.window_shape(plan.kept), has_time=has_time) as draft:
+    with maps.SkyMapDraft(path, geometry.slice_wcs(plan.wcs, plan.kept), has_time=has_time) as draft:
         parts = [_try_strip(source, plan, strip, draft) for strip in plan.strips]
         when_read()
-        if all(isinstance(part, maps.EmptyMapError) for part in parts):
-            raise parts[0]
+        if not any(isinstance(part, _Part) for part in parts):
+            raise next(part for part in parts if part)
         return _put_together(source, plan, draft, parts)
 
 
 def _try_strip(source, plan, strip, draft):
-    """What :func:`_filter_strip` gives, or why there is nothing in the strip; then its rows are unobserved."""
+    """What :func:`_filter_strip` gives, or why there is nothing in the strip: its rows are unobserved then.
+
+    None if nothing of its core is kept.
+    """
     core = f"rows {strip.core.start} to {strip.core.stop}"
     rows = slice(max(strip.core.start, plan.kept[0].start), min(strip.core.stop, plan.kept[0].stop))
     if rows.start >= rows.stop:
-        return maps.EmptyMapError(f"{source.row['map_id']}: {core} are not in the box")
+        return None
     log.info("strip of %s", core)
     try:
         return _filter_strip(source, plan, strip, rows, draft)
@@ -267,16 +269,16 @@ def _tile_centres(plan, options):
 
 
 def _put_together(source, plan, draft, parts):
-    """:class:`Drafted` from what is left of the strips, errors for those with nothing in them."""
-    found = [part for part in parts if isinstance(part, _Part)]
+    """:class:`Drafted` from what is left of the strips (:class:`_Part`, or anything else where that is nothing)."""
     filled = [part if isinstance(part, _Part) else None for part in parts]
+    found = [part for part in filled if part]
     template = _join_templates(source, plan, filled)
     template = templates.select_bands(template, range(len(template.values)), template.row_edges - plan.kept[0].start)
     numbers = _summarize(found)
     notes = found[0].info.info | {"n_sanitised": plan.survey.n_sanitised, "snr_std": numbers["snr_std"]}
     info = dataclasses.replace(found[0].info, info=notes)
     record = preprocessing.Record(_join_spectra(found), _join_rms(plan, filled, source.options))
-    return Drafted(draft, info, geometry.slice_wcs(plan.wcs, plan.kept), template, record, numbers)
+    return Drafted(draft, info, template, record, numbers)
 
 
 def _join_templates(source, plan, parts):

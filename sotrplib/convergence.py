@@ -171,8 +171,8 @@ class Zone(NamedTuple):
 
 
 def plan_zones(observed, pixels, bands, options):
-    """Zones of about ``noise_zone_deg`` of declination, each of whole bands."""
-    height = (bands[-1].stop - bands[0].start) * float(pixels.dy_rad[0])
+    """Zones of about ``noise_zone_deg`` of declination, each of whole bands; margins come on top."""
+    height = (bands[-1].stop - bands[0].start - sum(pixels.margin_rows)) * float(pixels.dy_rad[0])
     count = min(len(bands), max(1, round(height / np.radians(options["noise_zone_deg"]))))
     zones = []
     for part in np.array_split(np.arange(len(bands)), count):

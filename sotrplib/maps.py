@@ -140,25 +140,27 @@ class SkyMapDraft:
     ----------
     path : path
         Final name.
-    shape : (ny, nx)
+    wcs : astropy.wcs.WCS
+        Of the map, with its shape in ``array_shape``.
     has_time : bool
         Whether the times of the pixels are known.
     """
 
-    def __init__(self, path, shape, *, has_time):
+    def __init__(self, path, wcs, *, has_time):
         types = {"rho": "f4", "kappa": "f4", "mask": "u1"} | ({"time": "f4"} if has_time else {})
-        self._shape, self._names = shape, list(types)
-        self._draft = store.Draft(path, {f"maps/{name}": (shape, t, _IMAGES[name]) for name, t in types.items()})
+        images = {f"maps/{name}": (wcs.array_shape, dtype, _IMAGES[name]) for name, dtype in types.items()}
+        self._wcs, self._names, self._draft = wcs, list(types), store.Draft(path, images)
 
     def put(self, first_row, images):
         """Write rows of all images (a mapping with rho, kappa, mask and, where known, time) from a row on."""
         for name in self._names:
             self._draft.put(f"maps/{name}", first_row, images[name])
 
-    def finish(self, info, wcs, template, attrs, *, more_arrays=None, frames=None):
+    def finish(self, info, template, attrs, *, more_arrays=None, frames=None):
         """Write all else of a filtered map, as :func:`write_sky_map` would, and give the file its name."""
         arrays = _template_arrays(template) | (more_arrays or {})
-        self._draft.finish(attrs=_own_attrs(info, wcs, self._shape) | attrs, arrays=arrays, frames=frames)
+        own = _own_attrs(info, self._wcs, self._wcs.array_shape)
+        self._draft.finish(attrs=own | attrs, arrays=arrays, frames=frames)
 
     def __enter__(self):
         return self
