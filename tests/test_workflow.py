@@ -433,12 +433,11 @@ def test_a_box_cut_after_the_filter_changes_nothing_inside(run):
     assert change.notna().sum() >= 2 and change.abs().max() < 0.1
 
 
-@pytest.mark.parametrize("stages", ["apart", "together"])
-def test_maps_too_large_for_memory_are_done_in_strips(run, stages):
+def test_maps_too_large_for_memory_are_done_in_strips(run):
     """In strips of 90 rows every map is measured and searched as before, within the noise that a strip can tell."""
     path = f"results/forced_photometry/{FIRST}.h5"
     whole = store.read_table(run / path, "forced").set_index("source_id")
-    section = f"maps: {{table: maps.csv, strip_mpix: 0.02, stages: {stages}}}\npreprocess_map: {{noise_zone_deg: 0.7}}"
+    section = "maps: {table: maps.csv, strip_mpix: 0.02}\npreprocess_map: {noise_zone_deg: 0.7}"
     (run / "test.yaml").write_text((run / "test.yaml").read_text().replace("maps: {table: maps.csv}", section))
     done = snakemake(run)
     assert done.returncode == 0, done.stdout
