@@ -45,7 +45,7 @@ rule search_jointly:
         "results/benchmarks/search_jointly/{map_id}.tsv"
     conda:
         "../envs/sotrp.yaml"
-    threads: 2
+    threads: JOINT_THREADS
     resources:
         attempt=attempt_number,
     params:

@@ -78,6 +78,7 @@ APART_SINGLE_ID = mapgroups.SINGLE_ID if APART else "(?!)"  # none
 INSTRUMENTS = locate(config["instruments"])
 COADDS = mapgroups.coadds(LISTED.values(), config["coadd_maps"])
 OBSERVATIONS = mapgroups.observations(LISTED.values(), config["search_jointly"]["gap_s"])
+JOINT_THREADS = 1 if len(OBSERVATIONS) > 1 else 2  # observations side by side use cores better than one of them can
 CHANGING = LISTED if config["search_difference"]["enabled"] else {}
 DIFFERENCES = mapgroups.differences(CHANGING, OBSERVATIONS, config["search_difference"])
 DIFFERENCE_SECTIONS = ("search_difference", "coadd_maps", "find_sources", "forced_photometry", "sift_candidates")

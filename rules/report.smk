@@ -84,6 +84,12 @@ rule check_maps:
         "../scripts/check_maps.py"
 
 
+onstart:  # or n jobs cost the engine n * n looks at those that wait
+    from sotrplib import pacing
+
+    pacing.calm(workflow.scheduler)
+
+
 onerror:  # whichever job failed: the same command tries again what was given up for want of memory, time or disk
     from sotrplib import tries
 

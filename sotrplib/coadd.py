@@ -60,15 +60,22 @@ class Sum:
         Half size of its template.
     spectral_indices : sequence of float
         alpha of each sum. Times are weighted as the first.
+    counted : bool
+        Whether each pixel keeps how many maps observed it, and when first and last, beside the mean of the times.
     """
 
-    def __init__(self, grid, freq_ghz, t_ref_unix_s, half_arcmin, spectral_indices=(0.0,)):
+    def __init__(self, grid, freq_ghz, t_ref_unix_s, half_arcmin, spectral_indices=(0.0,), *, counted=True):
         self.grid, self.freq_ghz, self.t_ref_unix_s = grid, freq_ghz, t_ref_unix_s
         self.spectral_indices = tuple(spectral_indices)
         n_sums, shape = len(self.spectral_indices), tuple(grid.shape)
         self.rho, self.kappa = (np.zeros((n_sums, *shape), "f4") for _ in range(2))
-        self.time, self.first, self.last = (np.full(shape, np.nan, "f4") for _ in range(3))
-        self._time_weight, self.hits, self.mask = np.zeros(shape, "f4"), np.zeros(shape, "u2"), np.zeros(shape, "u1")
+        self.time, self._time_weight, self.mask = (
+            np.full(shape, np.nan, "f4"),
+            np.zeros(shape, "f4"),
+            np.zeros(shape, "u1"),
+        )
+        self.first, self.last = (np.full(shape, np.nan, "f4") if counted else None for _ in range(2))
+        self.hits = np.zeros(shape, "u2") if counted else None
         n_bands = max(1, round(shape[0] / _BAND_ROWS))
         self._edges = np.linspace(0, shape[0], n_bands + 1).astype(int)
         self._steps = _band_steps(grid, self._edges)
@@ -120,7 +127,8 @@ class Sum:
             self.rho[k][where] += factor * rho
             self.kappa[k][where] += factor**2 * kappa
         seen = kappa > 0
-        self.hits[where] += seen
+        if self.hits is not None:
+            self.hits[where] += seen
         self.mask[where] |= np.where(seen, mask, 0)
 
     def _add_times(self, where, time, weight):
@@ -131,7 +139,8 @@ class Sum:
         share = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0)
         self.time[where] = np.where(total > 0, mean + (np.nan_to_num(time) - mean) * share, np.nan)
         self._time_weight[where] = total
-        self.first[where], self.last[where] = np.fmin(self.first[where], time), np.fmax(self.last[where], time)
+        if self.first is not None:
+            self.first[where], self.last[where] = np.fmin(self.first[where], time), np.fmax(self.last[where], time)
 
     def _add_template(self, member, layer, factors):
         """Add the shape of a source in the map, on the pixels of the grid, with its weight in each band of rows."""
@@ -196,7 +205,8 @@ class Sum:
         rho, kappa, snr_std = true_errors(rho, kappa, mask, template, options)
         used = [row["map_id"] for row in self.members if row["n_pixels"]]
         notes = {"kind": "coadd", "members": used, "spectral_index": self.spectral_indices[k], "snr_std": snr_std}
-        duration = np.nanmax(self.last) - np.nanmin(self.first) if np.isfinite(self.first).any() else None
+        first, last = (self.time, self.time) if self.first is None else (self.first, self.last)
+        duration = np.nanmax(last) - np.nanmin(first) if np.isfinite(first).any() else None
         info = maps.MapInfo(
             **labels,
             freq_ghz=self.freq_ghz,
@@ -249,7 +259,7 @@ class Sum:
         return pointing.PointingModel(kind, covariance=variance[:, None, None], n_used=n_used)
 
 
-def start_sum(headers, *, spectral_indices=(0.0,)):
+def start_sum(headers, *, spectral_indices=(0.0,), counted=True):
     """Empty :class:`Sum` that maps fit into: their common grid, the mean of their frequencies, their earliest time.
 
     Raises
@@ -263,16 +273,19 @@ def start_sum(headers, *, spectral_indices=(0.0,)):
         raise maps.MapError(f"none of {len(headers)} maps can be summed ({reasons})")
     freq = float(np.exp(np.mean([np.log(header.info.freq_ghz) for header in good])))
     start, half = min(header.info.t_ref_unix_s for header in good), max(header.half_arcmin for header in good)
-    return Sum(resampling.union_grid([header.grid for header in good]), freq, start, half, spectral_indices)
+    grid = resampling.union_grid([header.grid for header in good])
+    return Sum(grid, freq, start, half, spectral_indices, counted=counted)
 
 
 def add_all(total, headers, options):
-    """Add maps to a :class:`Sum`, one in memory at a time."""
+    """Add maps to a :class:`Sum`, one in memory at a time, or two where a second core reads the next meanwhile."""
+    good = [header for header in headers if not header.reason]
+    members = workers.ahead(lambda header: coadd_members.read_member(header, options), good)
     for header in headers:
         if header.reason:
             total.skip(header)
         else:
-            total.add(header, coadd_members.read_member(header, options))
+            total.add(header, next(members))
     return total
 
 

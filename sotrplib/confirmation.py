@@ -36,7 +36,7 @@ _COUNTS = ["combined_snr", "p_false_night", "p_false_survey", "n_maps", "n_array
 _COUNTS += ["n_arrays_for", "n_arrays_against"]
 
 
-def confirm(events, measure, maps, options, *, moving=None):
+def confirm(events, measure, maps, options, *, moving=None, recalled=None):
     """Measure every event in every map, and judge it.
 
     Parameters
@@ -53,6 +53,9 @@ def confirm(events, measure, maps, options, *, moving=None):
         Section ``confirm_candidates``.
     moving : pandas.DataFrame, optional
         Tables ``moving`` of the maps in one, with a column ``map_id`` besides.
+    recalled : callable, optional
+        ``recalled(name)`` returns what takes the place of ``measure`` for targets of a kind: fixed, moving (where
+        predicted for a map) or moved (when its time there is known). It may remember what was measured before.
 
     Returns
     -------
@@ -60,7 +63,7 @@ def confirm(events, measure, maps, options, *, moving=None):
         Tables of these names; the candidates by falling SNR and without ``external_*``, the measurements of kind
         ``confirm``.
     """
-    evidence = gather(events, measure, maps, moving)
+    evidence = gather(events, measure, maps, moving, recalled)
     found_by = [mapgroups.found_by(map_id) for map_id in events["map_id"]]
     events = _in_single_maps(events, evidence, options)
     judged = assess(events, evidence, maps, options)
@@ -76,8 +79,10 @@ def confirm(events, measure, maps, options, *, moving=None):
     return tables.make("candidates", candidates), _measurements(events, evidence, ids)
 
 
-def gather(events, measure, maps, moving=None):
+def gather(events, measure, maps, moving=None, recalled=None):
     """Measurements of all events in all maps that cover them, one map at a time on each core of the job.
+
+    Parameters as of :func:`confirm`.
 
     Returns
     -------
@@ -90,7 +95,8 @@ def gather(events, measure, maps, moving=None):
     parts = [pd.DataFrame({**{name: tables.empty("forced")[name] for name in columns[:-5]}})]
 
     def measured(row):
-        found = _measure_map(events, measure, row, tracks.get(row["map_id"], tables.empty("moving")))
+        track = tracks.get(row["map_id"], tables.empty("moving"))
+        found = _measure_map(events, recalled or (lambda name: measure), row, track)
         labels = {name: row[name] for name in ("map_id", "array", "band", "freq_ghz")}
         time = found["time_unix_s"].fillna(row["time_unix_s"])
         kept = (found["flags"] & np.uint32(tables.flag("NO_DATA"))) == 0
@@ -135,7 +141,7 @@ def assess(events, evidence, maps, options):
 # ---- measuring --------------------------------------------------------------------------------------
 
 
-def _measure_map(events, measure, row, track):
+def _measure_map(events, measure_of, row, track):
     """Measurements of all events in one map; moving ones where they were when the map saw them."""
     is_moving = (events["class"] == "moving").to_numpy()
     flaring = np.where(events["class"] == "flare", events["matched_name"], "")
@@ -143,11 +149,11 @@ def _measure_map(events, measure, row, track):
     gap = (track["time_unix_s"] - row["time_unix_s"]).abs()
     near = track.assign(gap=gap).sort_values(["gap", "time_unix_s"]).drop_duplicates("name").drop(columns="gap")
     movers = events[is_moving][["event", "matched_name"]].merge(near, left_on="matched_name", right_on="name")
-    found = _measured(measure, row["map_id"], _as_targets(movers))
+    found = _measured(measure_of("moving"), row["map_id"], _as_targets(movers))
     if len(movers):
         movers = sifting.propagate(movers, found["time_unix_s"].to_numpy())
-        found = _measured(measure, row["map_id"], _as_targets(movers))
-    return pd.concat([_measured(measure, row["map_id"], fixed), found], ignore_index=True)
+        found = _measured(measure_of("moved"), row["map_id"], _as_targets(movers))
+    return pd.concat([_measured(measure_of("fixed"), row["map_id"], fixed), found], ignore_index=True)
 
 
 def _as_targets(movers):

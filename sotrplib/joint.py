@@ -29,6 +29,7 @@ from sotrplib import (
     sources,
     store,
     tables,
+    workers,
 )
 
 _SAME_FWHM = 0.75  # detections of several sums, or of a sum and a map, this close are one
@@ -80,7 +81,7 @@ def search(headers, map_id, sky, sections):
     options = sections["coadd_maps"] | {"moving_mask_arcmin": 0.0}
     indices = tuple(sections["search_jointly"]["spectral_indices"])
     one_band = len({header.info.freq_ghz for header in good}) == 1
-    total = coadd.start_sum(headers, spectral_indices=indices[:1] if one_band else indices)
+    total = coadd.start_sum(headers, spectral_indices=indices[:1] if one_band else indices, counted=False)
     coadd.add_all(total, headers, options)
     if len([row for row in total.members if row["n_pixels"]]) < 2:
         return tables.empty("sifted_jointly"), coadd_members.tabulate(total.members)
@@ -95,7 +96,8 @@ def search_sums(total, map_id, attrs, sky, sections):
 
     ``attrs`` has fwhm_arcmin and site; other parameters as of :func:`search`.
     """
-    parts = [_search_sum(total, k, map_id, attrs, sky, sections) for k in range(len(total.spectral_indices))]
+    with workers.processes(lambda k: _search_sum(total, k, map_id, attrs, sky, sections)) as each:
+        parts = list(each(range(len(total.spectral_indices))))
     return _strongest(pd.concat(parts, ignore_index=True), attrs["fwhm_arcmin"])
 
 

@@ -42,6 +42,7 @@ def capture(path):
     :class:`Stopped`, so that it is logged too. The last line says what the process used since it began.
     """
     workers.limit_libraries()
+    workers.keep_memory()
     sys.stderr.flush()
     kept = os.dup(2)
     with open(path, "w", buffering=1) as file:

@@ -395,8 +395,9 @@ def _all_observed(observed, cell):
     if cell == 1:
         return observed
     pad = [(0, -n % cell) for n in observed.shape]
-    blocks = np.pad(observed, pad, mode="edge").reshape((observed.shape[0] + pad[0][1]) // cell, cell, -1, cell)
-    return blocks.all(axis=(1, 3))
+    padded = np.pad(observed, pad, mode="edge")
+    rows = padded.reshape(-1, cell, padded.shape[1]).all(axis=1)  # whole rows first: they lie together in memory
+    return rows.reshape(len(rows), -1, cell).all(axis=2)
 
 
 def _refine(values, factor, n):

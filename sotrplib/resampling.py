@@ -92,6 +92,8 @@ def resample(sky_map, grid, usable, move=None):
         return Layer(rows, columns, *images)
     columns = np.mod(columns, round(period))
     inside = columns < grid.shape[1]
+    if inside.all():
+        return Layer(rows, columns, *images)
     return Layer(rows, columns[inside], *(None if image is None else image[:, inside] for image in images))
 
 

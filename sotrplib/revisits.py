@@ -5,12 +5,13 @@ large the map.
 """
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from sotrplib import crossmatch, geometry, maps, photometry, pointing, store, subtraction, tables
+from sotrplib import crossmatch, geometry, maps, photometry, pointing, recall, store, subtraction, tables
 from sotrplib import template as templates
 
 _TILE = 1024  # pixels; positions in one square of this size are measured in one window
@@ -28,7 +29,7 @@ class MapFiles:
     forced: str
 
 
-def measure_in_map(files, targets, options, *, known=None):
+def measure_in_map(files, targets, options, *, known=None, memory=None):
     """Measure positions in one map.
 
     Parameters
@@ -41,6 +42,8 @@ def measure_in_map(files, targets, options, *, known=None):
         Section ``forced_photometry`` of the configuration.
     known : pandas.DataFrame, optional
         Table ``forced`` of the known sources to take out; default that of the map.
+    memory : recall.Memory, optional
+        Windows whose targets are those of the last run are taken from it; what was measured is kept in it.
 
     Returns
     -------
@@ -53,17 +56,58 @@ def measure_in_map(files, targets, options, *, known=None):
         If the file records a failed map.
     """
     targets = targets.reset_index(drop=True)
-    forced = store.read_table(files.forced, "forced") if known is None else known
+    memory = memory or recall.Memory()
+    forced = functools.cache(lambda: store.read_table(files.forced, "forced") if known is None else known)
+    template = functools.cache(lambda: maps.read_template(files.preprocessed))
     model = pointing.from_dict(store.read_attrs(files.pointing)["pointing"])
-    parts = [_look_up(forced, targets[targets["source_id"] != ""])]
-    windows = list(_windows(files.preprocessed, targets[targets["source_id"] == ""], model, options))
-    template = maps.read_template(files.preprocessed) if windows else None
-    for window, inside, own in windows:
-        clean = without_known(maps.read_sky_map(files.preprocessed, window, template=template), forced, model)
-        parts.append(_measure(clean, inside, forced, model, options).reindex(own).dropna(subset="flags"))
-    found = pd.concat(parts)
+
+    def measure(window, inside):
+        sky_map = maps.read_sky_map(files.preprocessed, window, template=template())
+        return _measure(without_known(sky_map, forced(), model), inside, forced(), model, options)
+
+    named = targets[targets["source_id"] != ""]
+    parts = [_look_up(forced(), named)] if len(named) else []
+    for window, inside, own in _windows(files.preprocessed, targets[targets["source_id"] == ""], model, options):
+        parts.append(_remembered(memory, measure, window, inside, own))
+    memory.save()
+    found = pd.concat([tables.empty("forced"), *parts])
     missing = _no_data(targets.drop(found.index))
     return tables.make("forced", pd.concat([found, missing]).loc[targets.index])
+
+
+def measure_again(files, options, code, name, map_id, targets):
+    """:func:`measure_in_map` that takes from an earlier run what still holds.
+
+    Parameters
+    ----------
+    files : mapping of str to MapFiles
+        By map_id.
+    options : mapping
+        Section ``forced_photometry``.
+    code : str
+        Digest of the code that measures.
+    name : str
+        Of what is measured: lists of targets by one name take each other's place in the memory.
+    map_id : str
+    targets : pandas.DataFrame
+    """
+    own = recall.signature(dataclasses.astuple(files[map_id]), options, code)
+    memory = recall.Memory(recall.path_of(map_id, name), own)
+    return measure_in_map(files[map_id], targets, options, memory=memory)
+
+
+def _remembered(memory, measure, window, inside, own):
+    """Measurements of a window's own targets, with their index, from the memory if it has just these targets."""
+    bounds = [(part.start, part.stop) for part in window]
+    key = recall.key_of(bounds, inside["ra_deg"], inside["dec_deg"], inside.index.get_indexer(own))
+    rows = memory.recall(key)
+    if rows is None:
+        found = measure(window, inside)
+        found = found[found.index.isin(own)]
+        missing = _no_data(inside.loc[own.difference(found.index, sort=False)])
+        rows = tables.make("forced", pd.concat([found, missing]).loc[own])
+    memory.keep(key, rows)
+    return rows.set_axis(own)
 
 
 def _look_up(forced, targets):
@@ -75,6 +119,8 @@ def _look_up(forced, targets):
 
 def _no_data(targets):
     """Rows of the table ``forced`` for targets that the map does not cover."""
+    if targets.empty:
+        return tables.empty("forced")
     columns = dict.fromkeys(tables.column_names("forced"), np.nan)
     columns |= {"source_name": "", "n_blend": 0, "flags": tables.flag("NO_DATA")}
     return targets.assign(**{name: value for name, value in columns.items() if name not in targets})
@@ -88,8 +134,9 @@ def _windows(path, targets, model, options):
     wcs = geometry.text_to_wcs(attrs["wcs"])
     margin = _margin(path, options)
     y, x = _pixels(wcs, targets, model)
-    covered = geometry.inside(wcs.array_shape, y, x)
-    targets, y, x = targets[covered], y[covered], x[covered]
+    covered = np.flatnonzero(geometry.inside(wcs.array_shape, y, x))
+    covered = covered[np.lexsort([p[covered] for p in _radec(targets)])]  # a window does not depend on their order
+    targets, y, x = targets.iloc[covered], y[covered], x[covered]
     tile = pd.DataFrame({"y": y // _TILE, "x": x // _TILE})
     for rows in tile.groupby(["y", "x"]).indices.values():
         window = tuple(

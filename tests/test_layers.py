@@ -26,6 +26,8 @@ FLOORS = [
         "tries",
         "spools",
         "workers",
+        "pacing",
+        "recall",
     ],
     [
         "crossmatch",

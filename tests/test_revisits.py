@@ -1,5 +1,6 @@
 """Positions measured again in maps on disk, against the truth that the maps were made of."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 from filtered_skies import filtered_noise, filtered_sources, make_sky_map, make_template
 
-from sotrplib import configuration, geometry, maps, photometry, pointing, revisits, store, tables
+from sotrplib import configuration, geometry, maps, photometry, pointing, recall, revisits, store, tables
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = configuration.read_yaml(ROOT / "config/schemas/config.schema.yaml")
@@ -155,3 +156,59 @@ def test_nothing_found_leaves_the_forced_fluxes_as_they_are(tmp_path, rng):
             files.preprocessed, table, tables.empty("sifted"), pointing.PointingModel()
         )
         pd.testing.assert_frame_equal(found, table)
+
+
+def remembered(files, targets, path, code="a"):
+    """What is measured with a memory at ``path``, and in how many windows anew."""
+    memory, windows = recall.Memory(path, recall.signature(dataclasses.astuple(files), code)), []
+    measure = revisits._measure
+
+    def counted(sky_map, *args):
+        windows.append(sky_map.rho.shape)
+        return measure(sky_map, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(revisits, "_measure", counted)
+        return revisits.measure_in_map(files, targets, OPTIONS, memory=memory), len(windows)
+
+
+def test_what_was_measured_before_is_remembered(tmp_path, rng, small_tiles):
+    """The same targets, in any order, cost nothing a second time; a new one costs its window; results are the same."""
+    y, x = grid(rng)
+    files, catalog = put_on_disk(tmp_path, rng, y, x, np.resize([0.0, 10.0], y.size), 0)
+    off_map = pd.DataFrame({"ra_deg": [200.0], "dec_deg": [0.0], "source_id": [""]})
+    some = pd.concat([as_targets(catalog[:-1]), off_map], ignore_index=True)
+    path = tmp_path / "memory.h5"
+    first, n_first = remembered(files, some, path)
+    again, n_again = remembered(files, some[::-1], path)
+    more, n_more = remembered(files, as_targets(catalog), path)
+    assert n_first > 10 and n_again == 0 and n_more == 1
+    pd.testing.assert_frame_equal(again[::-1].reset_index(drop=True), first)
+    pd.testing.assert_frame_equal(first[:-1], revisits.measure_in_map(files, some[:-1], OPTIONS))
+    pd.testing.assert_frame_equal(more, revisits.measure_in_map(files, as_targets(catalog), OPTIONS))
+
+
+def test_a_memory_ends_with_what_it_depends_on(tmp_path, rng, small_tiles):
+    """Another code, a file of the map that was written anew, or a damaged memory: all is measured anew."""
+    files, catalog = put_on_disk(tmp_path, rng, [100.0, 220.0], [100.0, 300.0], [9.0, 0.0], 0)
+    targets, path = as_targets(catalog), tmp_path / "memory.h5"
+    first, n_first = remembered(files, targets, path)
+    assert remembered(files, targets, path)[1] == 0 and n_first == 2
+    assert remembered(files, targets, path, code="b")[1] == 2
+    files.forced.rename(tmp_path / "old.h5")
+    (tmp_path / "old.h5").rename(files.forced)
+    attrs = store.read_attrs(files.forced)
+    store.write(files.forced, attrs=attrs, frames={"forced": ("forced", store.read_table(files.forced, "forced"))})
+    assert remembered(files, targets, path, code="b")[1] == 2
+    path.write_bytes(path.read_bytes()[:900])
+    found, n_found = remembered(files, targets, path, code="b")
+    assert n_found == 2
+    pd.testing.assert_frame_equal(found, first)
+
+
+def test_a_memory_that_cannot_be_written_costs_a_warning(tmp_path, rng, caplog):
+    """What was measured is right all the same."""
+    files, catalog = put_on_disk(tmp_path, rng, [100.0], [100.0], [9.0], 0)
+    (tmp_path / "file").touch()
+    found, _ = remembered(files, as_targets(catalog), tmp_path / "file" / "memory.h5")
+    assert found["snr"][0] > 5 and "not remembered" in caplog.text

@@ -66,3 +66,41 @@ def test_linear_algebra_has_one_thread_in_a_job_of_two():
     environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "2")
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "{1}"
+
+
+def test_results_ahead_come_in_order_with_one_more_at_most_begun(cores):
+    """Each result comes in its turn; on several cores the next item is begun, and no more than that."""
+    begun = []
+
+    def double(item):
+        begun.append(item)
+        return 2 * item
+
+    for n, value in enumerate(workers.ahead(double, range(5))):
+        assert value == 2 * n
+        assert len(begun) <= n + cores
+    assert begun == list(range(5))
+
+
+def test_what_fails_ahead_is_raised_in_its_turn(cores):
+    """An item that fails does so when it is asked for, after those before it."""
+    found = []
+    with pytest.raises(ZeroDivisionError):
+        found.extend(workers.ahead(lambda item: 1 / item, [2, 1, 0, 4]))
+    assert found == [0.5, 1.0]
+
+
+def test_memory_is_kept_between_arrays():
+    """In a process that keeps its memory a second large array costs no new pages, where the C library obeys."""
+    program = (
+        "import resource, numpy as np\n"
+        "from sotrplib import workers\n"
+        "workers.keep_memory()\n"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "def touch():\n"
+        "    before = faults(); np.ones(20_000_000, 'f4'); return faults() - before\n"
+        "first, second = touch(), touch()\n"
+        "import ctypes\n"
+        "assert second < max(first // 10, 20) or not hasattr(ctypes.CDLL(None), 'mallopt'), (first, second)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -128,6 +128,7 @@ def run_rule(folder, rule, ids, n_sealed=0):
     schema = configuration.read_yaml(ROOT / "config/schemas/config.schema.yaml")
     config = configuration.resolve({}, schema)
     params = {"options": config.get(rule), "photometry": config["forced_photometry"], "reference_ghz": 90.0}
+    params["code"] = "benchmark"
     params["rows"] = [dict.fromkeys(mapindex.COLUMNS, "") | {"map_id": m} for m in here]
     last = {name: stages[name] for name in ("forced", "sifted")}
     inputs = {
