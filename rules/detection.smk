@@ -20,6 +20,7 @@ rule find_sources:
         attempt=attempt_number,
     params:
         options=config["find_sources"],
+        strip_mpix=config["maps"]["strip_mpix"],
         code=code("find_sources"),
     script:
         "../scripts/find_sources.py"
@@ -48,6 +49,7 @@ rule sift_candidates:
         attempt=attempt_number,
     params:
         options=config["sift_candidates"],
+        strip_mpix=config["maps"]["strip_mpix"],
         ephemerides=EPHEMERIDES,
         digests=file_digests(MOVING_FILES),
         code=code("sift_candidates"),

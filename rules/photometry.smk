@@ -19,6 +19,7 @@ rule fit_pointing:
         attempt=attempt_number,
     params:
         options=config["fit_pointing"],
+        strip_mpix=config["maps"]["strip_mpix"],
         code=code("fit_pointing"),
     script:
         "../scripts/fit_pointing.py"
@@ -43,6 +44,7 @@ rule forced_photometry:
         attempt=attempt_number,
     params:
         options=config["forced_photometry"],
+        strip_mpix=config["maps"]["strip_mpix"],
         code=code("forced_photometry"),
     script:
         "../scripts/forced_photometry.py"

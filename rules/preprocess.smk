@@ -48,6 +48,7 @@ rule preprocess_map:
         box_cut=config["maps"]["box_cut"],
         beams=own_beam,
         options=config["preprocess_map"],
+        strip_mpix=config["maps"]["strip_mpix"],
         ephemerides=MASKED,
         digest=map_digest,
         digest_mode=config["maps"]["digest"],

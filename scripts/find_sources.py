@@ -1,16 +1,20 @@
 """Search the map, known sources taken out, for anything else."""
 
-from sotrplib import detection, logs, maps, photometry, pointing, revisits, store
+from sotrplib import detection, logs, photometry, pointing, revisits, store, stripwise
 
 
 def find(job):
-    sky_map, options = maps.read_sky_map(job.input.map), job.params.options
+    options = job.params.options
+    sheet = stripwise.open_map(job.input.map, job.params.strip_mpix, photometry.reach_arcmin(options))
     model = pointing.from_dict(store.read_attrs(job.input.pointing)["pointing"])
-    unknown = sky_map
-    if options["subtract_known"]:
-        unknown = revisits.without_known(sky_map, store.read_table(job.input.forced, "forced"), model)
-    detections = detection.find(sky_map, unknown.rho, options, model)
-    arrays = photometry.cutout_arrays(unknown, detections, options["cutout_arcmin"], pointing=model)
+    known = store.read_table(job.input.forced, "forced") if options["subtract_known"] else None
+
+    def search(sky_map):
+        unknown = sky_map if known is None else revisits.without_known(sky_map, known, model)
+        detections = detection.find(sky_map, unknown.rho, options, model)
+        return detections, photometry.cutout_arrays(unknown, detections, options["cutout_arcmin"], pointing=model)
+
+    detections, arrays = stripwise.find(sheet, model, search)
     return {"frames": {"detections": ("detections", detections)}, "arrays": arrays}
 
 

@@ -4,7 +4,7 @@ from sotrplib import ephemerides, logs, maps, pointing, revisits, sifting, sourc
 
 
 def sift(job):
-    (time, wcs, info), attrs = maps.read_times(job.input.map), store.read_attrs(job.input.map)
+    (time, wcs, info), attrs = maps.read_times(job.input.map, job.params.strip_mpix), store.read_attrs(job.input.map)
     catalog, reference = store.read_table(job.input.catalog, "catalog"), store.read_attrs(job.input.catalog)
     clock = ephemerides.PixelClock(time, info.t_ref_unix_s, wcs.array_shape)
     moving = ephemerides.positions_in_map(job.params.ephemerides, wcs, clock, attrs["site"])

@@ -114,7 +114,8 @@ def _halve(grid, options, exclude):
     signal, ivar = inpainting.mean_blocks(grid.signal[even], grid.ivar[even])
     p = grid.pixels
     dy, dx, area = (values[even[0]].reshape(-1, 2) for values in (p.dy_rad, p.dx_rad, p.area_sr))
-    pixels = matched_filter.Pixels(dy.sum(axis=1), 2 * dx.mean(axis=1), 2 * area.sum(axis=1))
+    margin_rows = tuple(n // 2 for n in p.margin_rows)
+    pixels = matched_filter.Pixels(dy.sum(axis=1), 2 * dx.mean(axis=1), 2 * area.sum(axis=1), margin_rows)
     if exclude is not None:
         exclude = exclude[even].reshape(len(dy), 2, -1, 2).any(axis=(1, 3))
     return plan_grid(signal, ivar, pixels, options, exclude=exclude, binning=2)
@@ -170,8 +171,8 @@ class Zone(NamedTuple):
 
 
 def plan_zones(observed, pixels, bands, options):
-    """Zones of about ``noise_zone_deg`` of declination, each of whole bands."""
-    height = (bands[-1].stop - bands[0].start) * float(pixels.dy_rad[0])
+    """Zones of about ``noise_zone_deg`` of declination, each of whole bands; margins come on top."""
+    height = (bands[-1].stop - bands[0].start - sum(pixels.margin_rows)) * float(pixels.dy_rad[0])
     count = min(len(bands), max(1, round(height / np.radians(options["noise_zone_deg"]))))
     zones = []
     for part in np.array_split(np.arange(len(bands)), count):

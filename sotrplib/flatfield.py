@@ -97,7 +97,20 @@ def read_rows(field, rows):
 
 def sample(field, tile_pix):
     """Local rms at the middle of the tiles it was measured in, ndarray (nty, ntx) float32."""
-    return field.values[:, np.rint(_centres(field.values.shape[1], tile_pix)).astype(int)]
+    return field.values[:, np.rint(tile_centres(field.values.shape[1], tile_pix)).astype(int)]
+
+
+def resample(sampled, shape, tile_pix, rows, columns):
+    """Local rms at rows (n,) and columns (m,) of a map, from what :func:`sample` gave of it; (n, m) float32."""
+    down, across = (tile_centres(n, tile) for n, tile in zip(shape, tile_pix, strict=True))
+    of_columns = np.array([np.interp(columns, across, row) for row in sampled])
+    return np.array([np.interp(rows, down, column) for column in of_columns.T], np.float32).T
+
+
+def tile_centres(n, tile):
+    """Middle of each tile along an axis of n pixels, array (nt,)."""
+    starts = np.arange(0, n, tile)
+    return (starts + np.minimum(starts + tile, n) - 1) / 2
 
 
 def apply(rho, kappa, field, *, out=None):
@@ -195,14 +208,9 @@ def _smooth_field(tiles, shape, tile_pix, min_pixels):
     rms, count = tiles
     known = (count >= min_pixels) & np.isfinite(rms) & (rms > 0)
     smooth = _smooth(np.where(known, rms, 0), np.where(known, count, 0)) if known.any() else np.ones(rms.shape)
-    rows, columns = (_centres(n, tile) for n, tile in zip(shape, tile_pix, strict=True))
+    rows, columns = (tile_centres(n, tile) for n, tile in zip(shape, tile_pix, strict=True))
     values = np.array([np.interp(np.arange(shape[1]), columns, row) for row in smooth], np.float32)
     return Field(values, rows)
-
-
-def _centres(n, tile):
-    starts = np.arange(0, n, tile)
-    return (starts + np.minimum(starts + tile, n) - 1) / 2
 
 
 def _smooth(rms, count):

@@ -211,6 +211,11 @@ def slice_wcs(wcs, window):
     return cut
 
 
+def window_shape(window):
+    """Shape (ny, nx) of a window: two slices with start and stop."""
+    return tuple(part.stop - part.start for part in window)
+
+
 def make_car(ra0_deg, dec0_deg, width_deg, height_deg, res_arcmin):
     """Shape and WCS of a CAR map in the convention of ACT and SO maps (CRVAL2 = 0, RA to the left).
 

@@ -8,19 +8,21 @@ import logging
 import math
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
 from sotrplib import boxes, geometry, images, store, units
-from sotrplib.maps import InputMap, MapError, MapInfo, box_window
+from sotrplib.maps import EmptyMapError, InputMap, MapError, MapInfo, box_window
 from sotrplib.template import Template
 
 log = logging.getLogger(__name__)
 
 ABSOLUTE_TIME_S = 1e8  # larger times are unix times, not times since the reference
 _BLOCK_ROWS = 128  # rows converted at a time, few enough to stay in the cache
+_SURVEY_ROWS = 256  # of a map too large for memory that are looked at at a time
 _WORTH_CUTTING = 0.9  # maps are cut to what is observed if less than this part of the pixels is left
 _WCS_TOLERANCE = 0.01  # pixels between the WCS of a map and of its weight
 # form: power of the unit in the signal file, in the weight file (0: no unit), whether the unit is a flux
@@ -35,7 +37,20 @@ _LONGEST_HEADER = 1500 * 2880  # bytes
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, fits.VerifyError)
 
 
-def read_map(row, band, *, box=None, margin_arcmin=60.0):
+class Survey(NamedTuple):
+    """What a map holds, found without holding it: see :func:`survey`.
+
+    ``window`` is the rows and columns of the files (two slices) that hold the map, ``wcs`` that of all of the files,
+    ``weights`` the weights of observed pixels on a regular grid (n,), ``n_sanitised`` the number of bad pixels.
+    """
+
+    window: tuple
+    wcs: object
+    weights: np.ndarray
+    n_sanitised: int
+
+
+def read_map(row, band, *, box=None, margin_arcmin=60.0, window=None):
     """Read one map of the map table.
 
     Parameters
@@ -48,6 +63,8 @@ def read_map(row, band, *, box=None, margin_arcmin=60.0):
         ``ra_min_deg, ra_max_deg, dec_min_deg, dec_max_deg``; only this part of the files is read.
     margin_arcmin : float
         Added to the box on all sides.
+    window : (slice, slice), optional
+        Exactly these rows and columns of the files, in place of a box.
 
     Returns
     -------
@@ -70,23 +87,88 @@ def read_map(row, band, *, box=None, margin_arcmin=60.0):
     Where both are 0 kappa cannot be known: a pixel whose 8 neighbours are all observed takes their mean kappa (a flux
     that is 0 by chance), others are unobserved. Where they differ in sign, or only one is 0, the pixel is unobserved.
     """
+    files = _read_headers(row, band)
+    path, wcs = row["map_path"], files.wcs
+    if window is None:
+        window = box_window(path, wcs, box, margin_arcmin)
+        _check_size(path, geometry.window_shape(window))
+        window, weight = _read_weight(row["weight_path"], window)
+    else:
+        weight = read_image(row["weight_path"], window)
+    signal, cut = read_image(path, window), geometry.slice_wcs(wcs, window)
+    signal, weight, n_bad = _convert(signal, weight, files.factors, row["form"])
+    _check_observed(_named(row, box), weight.size, int(np.count_nonzero(weight)), signal.any())
+    info, time_zero = _map_info(row, band, files.header, files.time_header, n_bad)
+    time = _read_time(row["time_path"], window, info.t_ref_unix_s, time_zero) if row.get("time_path") else None
+    form = "intensity_ivar" if row["form"] == "intensity_ivar" else "filtered"
+    template = read_template(path, window) if form == "filtered" else None
+    return InputMap(form, signal, weight, time, cut, info, template)
+
+
+def find_window(row, *, box=None, margin_arcmin=60.0):
+    """Rows and columns (two slices) of a map's files that :func:`read_map` looks at, from the header."""
+    path = row["map_path"]
+    return box_window(path, _equatorial_wcs(path, read_image_header(path)), box, margin_arcmin)
+
+
+def survey(row, band, window, *, grid=1):
+    """Look through the files of a map, some rows at a time.
+
+    Parameters
+    ----------
+    row, band
+        As for :func:`read_map`; the same errors are raised.
+    window : (slice, slice)
+        Rows and columns of the files to look at.
+    grid : int
+        Pixels from one to the next of which the weight is kept.
+
+    Returns
+    -------
+    Survey
+    """
+    files, found = _read_headers(row, band), []
+    _check_size(row["map_path"], geometry.window_shape(window))
+    for first in range(window[0].start, window[0].stop, _SURVEY_ROWS):
+        rows = slice(first, min(first + _SURVEY_ROWS, window[0].stop))
+        found.append(_survey_rows(row, files, (rows, window[1]), grid))
+    n_observed, n_bad, any_signal = (sum(part[name] for part in found) for name in ("observed", "bad", "signal"))
+    _check_observed(_named(row), math.prod(geometry.window_shape(window)), n_observed, any_signal)
+    used_rows = np.concatenate([part["rows"] for part in found])
+    used_columns = np.logical_or.reduce([part["columns"] for part in found])
+    window = _used_window(window, used_rows, used_columns) or window
+    return Survey(window, files.wcs, np.concatenate([part["weights"] for part in found]), n_bad)
+
+
+def _survey_rows(row, files, window, grid):
+    """What a :class:`Survey` needs of some rows of a map; the signal is read only where there is any weight."""
+    weight = read_image(row["weight_path"], window)
+    used = _is_used(weight)
+    found = {"rows": used.any(axis=1), "columns": used.any(axis=0), "observed": 0, "bad": 0, "signal": False}
+    if not used.any():
+        return found | {"weights": np.zeros(0, "f4")}
+    signal, weight, n_bad = _convert(read_image(row["map_path"], window), weight, files.factors, row["form"])
+    kept = weight[-window[0].start % grid :: grid, ::grid]
+    found |= {"observed": int(np.count_nonzero(weight)), "bad": n_bad, "signal": bool(signal.any())}
+    return found | {"weights": kept[kept > 0]}
+
+
+class _Headers(NamedTuple):
+    """Headers of the files of a map: signal and time, the WCS, and the factors of signal and weight."""
+
+    header: object
+    time_header: object
+    wcs: object
+    factors: tuple
+
+
+def _read_headers(row, band):
     path = row["map_path"]
     header = read_image_header(path)
     wcs = _equatorial_wcs(path, header)
-    window = box_window(path, wcs, box, margin_arcmin)
-    _check_size(path, tuple(part.stop - part.start for part in window))
     weight_header = _companion_header(row["weight_path"], path, wcs)
     time_header = _companion_header(row["time_path"], path, wcs) if row.get("time_path") else {}
-    signal_factor, weight_factor = _factors(row, band, header, weight_header)
-    window, weight = _read_weight(row["weight_path"], window)
-    signal, cut = read_image(path, window), geometry.slice_wcs(wcs, window)
-    signal, weight, n_bad = _convert(signal, weight, (signal_factor, weight_factor), row["form"])
-    _check_observed(row, signal, weight, box)
-    info, time_zero = _map_info(row, band, header, time_header, n_bad)
-    time = _read_time(row["time_path"], window, info.t_ref_unix_s, time_zero) if row.get("time_path") else None
-    form = "intensity_ivar" if row["form"] == "intensity_ivar" else "filtered"
-    template = _read_template(path, window) if form == "filtered" else None
-    return InputMap(form, signal, weight, time, cut, info, template)
+    return _Headers(header, time_header, wcs, _factors(row, band, header, weight_header))
 
 
 def read_image_header(path):
@@ -141,7 +223,7 @@ def _read_section(hdu, rows, columns):
     return data
 
 
-def _read_template(path, window):
+def read_template(path, window):
     """Template in the file of a filtered map, for the rows of ``window``; None if there is none."""
     try:
         template = images.read_template(path)
@@ -341,27 +423,43 @@ def _fill_lone_zeros(kappa, zero):
 def _read_weight(path, window):
     """Weights in a window, or in those rows and columns of it that have any if these are much fewer; and where."""
     weight = read_image(path, window)
+    used = _is_used(weight)
+    moved = _used_window(window, used.any(axis=1), used.any(axis=0))
+    if moved is None:
+        return window, weight
+    part = tuple(slice(m.start - w.start, m.stop - w.start) for m, w in zip(moved, window, strict=True))
+    return moved, np.ascontiguousarray(weight[part])
+
+
+def _is_used(weight):
     used = weight != 0
     if weight.dtype.kind == "f":
         used &= np.isfinite(weight)
-    ends = [np.flatnonzero(used.any(axis=axis))[[0, -1]] for axis in (1, 0)] if used.any() else []
-    part = tuple(slice(int(first), int(last) + 1) for first, last in ends)
-    if not part or weight[part].size > _WORTH_CUTTING * weight.size:
-        return window, weight
-    moved = [slice(whole.start + cut.start, whole.start + cut.stop) for whole, cut in zip(window, part, strict=True)]
-    return tuple(moved), np.ascontiguousarray(weight[part])
+    return used
 
 
-def _check_observed(row, signal, weight, box):
-    where = f"{row['map_path']} with {row['weight_path']}" + (" inside the box" if box else "")
-    observed = int(np.count_nonzero(weight))
-    if observed == 0:
-        raise MapError(
-            f"{where}: none of {weight.size} pixels is observed; expected some finite values with positive weight: "
+def _used_window(window, rows, columns):
+    """The part of a window around its used rows and columns (bool), None if that is most of it or nothing."""
+    if not rows.any():
+        return None
+    ends = [np.flatnonzero(used)[[0, -1]] for used in (rows, columns)]
+    part = tuple(slice(w.start + int(e[0]), w.start + int(e[1]) + 1) for w, e in zip(window, ends, strict=True))
+    sizes = [math.prod(geometry.window_shape(cut)) for cut in (part, window)]
+    return part if sizes[0] <= _WORTH_CUTTING * sizes[1] else None
+
+
+def _named(row, box=None):
+    return f"{row['map_path']} with {row['weight_path']}" + (" inside the box" if box else "")
+
+
+def _check_observed(where, n_pixels, n_observed, any_signal):
+    if n_observed == 0:
+        raise EmptyMapError(
+            f"{where}: none of {n_pixels} pixels is observed; expected some finite values with positive weight: "
             "leave the map out"
         )
-    if not signal.any():
-        raise MapError(f"{where}: all {observed} observed pixels are 0; expected a signal: leave the map out")
+    if not any_signal:
+        raise EmptyMapError(f"{where}: all {n_observed} observed pixels are 0; expected a signal: leave the map out")
 
 
 def _map_info(row, band, header, time_header, n_bad):

@@ -16,10 +16,20 @@ from sotrplib.template import Template
 
 _kept = []  # while :func:`keep_last` holds: a dict of the map that was read last, by its path and time stamp
 _BLOCK_ROWS = 128  # rows converted at a time, few enough to stay in the cache
+_IMAGES = {
+    "rho": {"unit": "1/mJy"},
+    "kappa": {"unit": "1/mJy2"},
+    "mask": {"description": "bits of tables.MASK_BITS"},
+    "time": {"unit": "s", "description": "since t_ref_unix_s of info"},
+}
 
 
 class MapError(ValueError):
     """A map that cannot be used; the message names file, found, expected and cure."""
+
+
+class EmptyMapError(MapError):
+    """A map, or a part of one, of which nothing is observed."""
 
 
 @dataclass(frozen=True)
@@ -117,21 +127,12 @@ def write_sky_map(path, skymap, attrs=None, *, more_arrays=None, frames=None):
     ``attrs`` are further attributes of the root (status, provenance, ...), ``more_arrays`` and ``frames`` further
     images and tables, as for :func:`store.write`.
     """
-    info = dataclasses.asdict(skymap.info)
-    arrays = {
-        "maps/rho": (skymap.rho, {"unit": "1/mJy"}),
-        "maps/kappa": (skymap.kappa, {"unit": "1/mJy2"}),
-        "maps/mask": (skymap.mask, {"description": "bits of tables.MASK_BITS"}),
-        "template/values": (skymap.template.values, {"description": "[band, row, column], 1 at the centre"}),
-        "template/row_edges": (
-            skymap.template.row_edges,
-            {"description": "first row of each band of rows, and the end"},
-        ),
-        "template/step_arcmin": (skymap.template.step_arcmin, {"unit": "arcmin", "description": "pixel size (dy, dx)"}),
-    }
+    images = {"rho": skymap.rho, "kappa": skymap.kappa, "mask": skymap.mask}
+    arrays = {f"maps/{name}": (values, _IMAGES[name]) for name, values in images.items()}
+    arrays |= _template_arrays(skymap.template)
     if skymap.time is not None:
-        arrays["maps/time"] = (skymap.time, {"unit": "s", "description": "since t_ref_unix_s of info"})
-    own = {"map_id": skymap.info.map_id, "wcs": geometry.wcs_to_text(skymap.wcs, skymap.rho.shape), "info": info}
+        arrays["maps/time"] = (skymap.time, _IMAGES["time"])
+    own = _own_attrs(skymap.info, skymap.wcs, skymap.rho.shape)
     store.write(path, attrs={**own, **(attrs or {})}, arrays=arrays | (more_arrays or {}), frames=frames)
 
 
@@ -146,6 +147,55 @@ def keep_last():
         yield
     finally:
         _kept.clear()
+
+
+class SkyMapDraft:
+    """The file of a filtered map that is written some rows at a time; a context as :class:`store.Draft`.
+
+    Parameters
+    ----------
+    path : path
+        Final name.
+    wcs : astropy.wcs.WCS
+        Of the map, with its shape in ``array_shape``.
+    has_time : bool
+        Whether the times of the pixels are known.
+    """
+
+    def __init__(self, path, wcs, *, has_time):
+        types = {"rho": "f4", "kappa": "f4", "mask": "u1"} | ({"time": "f4"} if has_time else {})
+        images = {f"maps/{name}": (wcs.array_shape, dtype, _IMAGES[name]) for name, dtype in types.items()}
+        self._wcs, self._names, self._draft = wcs, list(types), store.Draft(path, images)
+
+    def put(self, first_row, images):
+        """Write rows of all images (a mapping with rho, kappa, mask and, where known, time) from a row on."""
+        for name in self._names:
+            self._draft.put(f"maps/{name}", first_row, images[name])
+
+    def finish(self, info, template, attrs, *, more_arrays=None, frames=None):
+        """Write all else of a filtered map, as :func:`write_sky_map` would, and give the file its name."""
+        arrays = _template_arrays(template) | (more_arrays or {})
+        own = _own_attrs(info, self._wcs, self._wcs.array_shape)
+        self._draft.finish(attrs=own | attrs, arrays=arrays, frames=frames)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._draft.__exit__(*error)
+
+
+def _own_attrs(info, wcs, shape):
+    return {"map_id": info.map_id, "wcs": geometry.wcs_to_text(wcs, shape), "info": dataclasses.asdict(info)}
+
+
+def _template_arrays(template):
+    edges = {"description": "first row of each band of rows, and the end"}
+    return {
+        "template/values": (template.values, {"description": "[band, row, column], 1 at the centre"}),
+        "template/row_edges": (template.row_edges, edges),
+        "template/step_arcmin": (template.step_arcmin, {"unit": "arcmin", "description": "pixel size (dy, dx)"}),
+    }
 
 
 def read_sky_map(path, window=None, *, template=None, with_time=True):
@@ -192,8 +242,8 @@ def _read_sky_map(path, window, template, with_time):
     )
 
 
-def read_times(path):
-    """Time, WCS and :class:`MapInfo` of a filtered map, without its other images; the time may be None.
+def read_header(path):
+    """WCS, with the shape of the map, and :class:`MapInfo` of a filtered map.
 
     Raises
     ------
@@ -201,8 +251,20 @@ def read_times(path):
         If the file records a failed map.
     """
     attrs = _read_usable(path)
-    time = store.read_array(path, "maps/time") if "maps/time" in store.list_contents(path) else None
-    return time, geometry.text_to_wcs(attrs["wcs"]), MapInfo(**attrs["info"])
+    return geometry.text_to_wcs(attrs["wcs"]), MapInfo(**attrs["info"])
+
+
+def read_times(path, most_mpix=np.inf):
+    """Time, WCS and :class:`MapInfo` of a filtered map, without its other images; the time may be None.
+
+    The time of a map of more than ``most_mpix`` million pixels is a :class:`store.Image`. Raises MapError as
+    :func:`read_header`.
+    """
+    wcs, info = read_header(path)
+    if "maps/time" not in store.list_contents(path):
+        return None, wcs, info
+    large = np.prod(wcs.array_shape, dtype=float) > most_mpix * 1e6
+    return (store.Image if large else store.read_array)(path, "maps/time"), wcs, info
 
 
 def _read_usable(path):
@@ -221,7 +283,11 @@ def cut_sky_map(skymap, box, margin_arcmin):
     MapError
         If nothing of the map is in the box.
     """
-    window = box_window(skymap.info.map_id, skymap.wcs, box, margin_arcmin)
+    return cut_window(skymap, box_window(skymap.info.map_id, skymap.wcs, box, margin_arcmin))
+
+
+def cut_window(skymap, window):
+    """The part of a filtered map in a window (two slices)."""
     template, time = skymap.template, None if skymap.time is None else skymap.time[window]
     arrays = {name: getattr(skymap, name)[window] for name in ("rho", "kappa", "mask")}
     edges = np.asarray(template.row_edges) - window[0].start

@@ -4,6 +4,8 @@ Every mask is boolean and true where a pixel is NOT to be used, as the bits of :
 named ``observed`` are true where there is data.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from sotrplib import geometry, maps, outlines, stamps
@@ -39,10 +41,23 @@ def clean_kappa(kappa, fraction, *, reference="median"):
         A new array, or ``kappa`` itself if all of it stays. The reference is that of a regular sample of about a
         million pixels of larger maps.
     """
-    step = max(1, int(np.sqrt(kappa.size / _MEDIAN_SAMPLES)))
+    step = sample_step(kappa.size)
     sample = kappa[::step, ::step]
-    observed = sample[sample > 0]
-    level = fraction * np.percentile(observed, _REFERENCES[reference]) if observed.size else 0.0
+    return drop_below(kappa, lowest_kappa(sample[sample > 0], fraction, reference=reference))
+
+
+def sample_step(n_pixels):
+    """Pixels from one to the next, along both axes, of a regular sample of about a million of so many."""
+    return max(1, int(np.sqrt(n_pixels / _MEDIAN_SAMPLES)))
+
+
+def lowest_kappa(observed, fraction, *, reference="median"):
+    """Smallest weight that is reliable, from a sample (n,) of those of observed pixels; see :func:`clean_kappa`."""
+    return fraction * np.percentile(observed, _REFERENCES[reference]) if observed.size else 0.0
+
+
+def drop_below(kappa, level):
+    """Weight (ny, nx) with what is below a level set to 0: a new array, or ``kappa`` itself if all of it stays."""
     result = kappa
     for start in range(0, len(kappa), _BLOCK_ROWS):
         rows = slice(start, start + _BLOCK_ROWS)
@@ -112,19 +127,38 @@ def distance_to_bad_arcmin(bad, wcs, y, x, *, bits=None):
         Arcmin from the position to the centre of that pixel; 0 on a bad pixel and off the map, inf if no pixel is bad.
     """
     y, x = np.atleast_1d(np.asarray(y, float)), np.atleast_1d(np.asarray(x, float))
+    is_good = _test_of(bits)
+    good = geometry.inside(bad.shape, y, x)
+    good[good] = is_good(bad[np.floor(y[good] + 0.5).astype(int), np.floor(x[good] + 0.5).astype(int)])
+    return distance_to_rim_arcmin(find_rim(bad, wcs, bits=bits), wcs, y, x, good=good)
+
+
+def find_rim(bad, wcs, *, bits=None):
+    """Bad pixels next to a good one, those just beyond the border included: rows and columns, arrays (n,) int.
+
+    ``bad``, ``wcs`` and ``bits`` as of :func:`distance_to_bad_arcmin`.
+    """
+    return _rim(bad, _test_of(bits), _full_turn(bad.shape, wcs))
+
+
+def _test_of(bits):
+    """Function that tells which pixels of a mask are good; True where all of them are."""
 
     def is_good(pixels):
         if not pixels.any():
             return True
         return np.logical_not(pixels) if bits is None else pixels & pixels.dtype.type(bits) == 0
 
-    row, column = _rim(bad, is_good, _full_turn(bad.shape, wcs))
+    return is_good
+
+
+def distance_to_rim_arcmin(rim, wcs, y, x, *, good):
+    """:func:`distance_to_bad_arcmin` from what :func:`find_rim` gave; ``good`` (n,) bool: positions on good pixels."""
+    row, column = rim
     rim = geometry.unit_vectors(*geometry.pix2sky(wcs, row, column))
     seen = np.isfinite(rim).all(axis=1)
-    good = geometry.inside(bad.shape, y, x)
-    good[good] = is_good(bad[np.floor(y[good] + 0.5).astype(int), np.floor(x[good] + 0.5).astype(int)])
     position = geometry.unit_vectors(*geometry.pix2sky(wcs, y, x))
-    good &= np.isfinite(position).all(axis=1)
+    good = good & np.isfinite(position).all(axis=1)
     distance = np.where(good, np.inf, 0.0)
     if good.any() and seen.any():
         chord = outlines.nearest(position[good], rim[seen], (row[seen], column[seen]))
@@ -273,10 +307,13 @@ def galaxy_mask(path, shape, wcs, *, masked=0):
         mask_wcs = geometry.header_to_wcs(header)
     except ValueError as error:
         raise maps.MapError(f"{path}: {error}") from error
-    values = ingest.read_image(path, (slice(None), slice(None)))
-    bad = ~(values >= 0.5) if masked == 0 else ~(values < 0.5)
+    pick = None
     if geometry.is_plain_car(wcs) and geometry.is_plain_car(mask_wcs):
-        return _sample_car(bad, mask_wcs, shape, wcs)
+        pick = _pick_car(mask_wcs, shape, wcs)
+    values = ingest.read_image(path, pick.window if pick else (slice(None), slice(None)))
+    bad = ~(values >= 0.5) if masked == 0 else ~(values < 0.5)
+    if pick:
+        return _sample_car(bad, pick)
     rows = max(1, 1_000_000 // shape[1])
     parts = [
         _sample(bad, mask_wcs, wcs, np.arange(y, min(y + rows, shape[0])), shape[1]) for y in range(0, shape[0], rows)
@@ -386,16 +423,34 @@ def _refine(values, factor, n):
     return fine.reshape(-1, values.shape[1])[:n]
 
 
-def _sample_car(bad, mask_wcs, shape, wcs):
-    """Nearest pixels of a CAR mask for a CAR map: rows go to rows, columns to columns."""
+class _Pick(NamedTuple):
+    """Rows and columns of a CAR mask for those of a CAR map (-1: off the mask), and the window that holds them."""
+
+    rows: np.ndarray
+    columns: np.ndarray
+    window: tuple
+
+
+def _pick_car(mask_wcs, shape, wcs):
     _, dec = geometry.pix2sky(wcs, np.arange(shape[0]), shape[1] / 2)
     ra, _ = geometry.pix2sky(wcs, np.full(shape[1], wcs.wcs.crpix[1] - 1), np.arange(shape[1]))
-    y, _ = geometry.sky2pix(mask_wcs, 0.0, dec, bad.shape)
-    _, x = geometry.sky2pix(mask_wcs, ra, 0.0, bad.shape)
-    in_y, in_x = geometry.inside(bad.shape, y, 0), geometry.inside(bad.shape, 0, x)
-    result = np.zeros(shape, bool)
-    nearest = np.floor(y[in_y] + 0.5).astype(int), np.floor(x[in_x] + 0.5).astype(int)
-    result[np.ix_(in_y, in_x)] = bad[np.ix_(*nearest)]
+    size = mask_wcs.array_shape
+    y, _ = geometry.sky2pix(mask_wcs, 0.0, dec, size)
+    _, x = geometry.sky2pix(mask_wcs, ra, 0.0, size)
+    rows, columns = (
+        np.where(on_mask, np.floor(np.where(on_mask, p, 0) + 0.5), -1).astype(int)
+        for p, on_mask in ((y, geometry.inside(size, y, 0)), (x, geometry.inside(size, 0, x)))
+    )
+    used = rows[rows >= 0]
+    part = slice(int(used.min()), int(used.max()) + 1) if used.size else slice(0, 1)
+    return _Pick(rows, columns, (part, slice(0, size[1])))
+
+
+def _sample_car(bad, pick):
+    """Nearest pixels of the window of a CAR mask for a CAR map: rows go to rows, columns to columns."""
+    result = np.zeros((len(pick.rows), len(pick.columns)), bool)
+    in_y, in_x = pick.rows >= 0, pick.columns >= 0
+    result[np.ix_(in_y, in_x)] = bad[np.ix_(pick.rows[in_y] - pick.window[0].start, pick.columns[in_x])]
     return result
 
 

@@ -41,17 +41,24 @@ class Band:
 
 @dataclass(frozen=True)
 class Pixels:
-    """Physical pixels of a map: size along y and x (radians) and area (sr) of each row, each of shape (ny,)."""
+    """Physical pixels of a map: size along y and x (radians) and area (sr) of each row, each of shape (ny,).
+
+    ``margin_rows`` is how many of the first and of the last rows only surround the map: no band has some of them and
+    some of the others.
+    """
 
     dy_rad: np.ndarray
     dx_rad: np.ndarray
     area_sr: np.ndarray
+    margin_rows: tuple = (0, 0)
 
 
 def plan_bands(shape, pixels, *, band_rows=400, pad_rows=40):
-    """Cut a map of ``shape`` into bands of about ``band_rows`` rows, each padded by ``pad_rows``."""
-    count = max(1, round(shape[0] / band_rows))
-    edges = np.linspace(0, shape[0], count + 1).round().astype(int)
+    """Cut a map of ``shape`` into bands of about ``band_rows`` rows, margins apart, each padded by ``pad_rows``."""
+    first, last = pixels.margin_rows[0], shape[0] - pixels.margin_rows[1]
+    count = max(1, round((last - first) / band_rows))
+    edges = np.linspace(first, last, count + 1).round().astype(int)
+    edges = np.unique(np.concatenate([[0], edges, [shape[0]]]))
     bands = []
     for start, stop in zip(edges[:-1], edges[1:], strict=True):
         middle = (start + stop) // 2

@@ -14,6 +14,7 @@ from sotrplib import template as templates
 from sotrplib.blends import solve_blends
 
 _MASKED = sum(tables.MASK_BITS[name] for name in ("EDGE", "GALAXY", "PLANET", "USER"))
+_EDGE_BITS = _MASKED | tables.MASK_BITS["UNOBSERVED"]  # what distances to edges are measured to
 _UNUSABLE = tables.flag("NO_DATA", "MASKED")
 _FOLLOWED_ERR_ARCSEC = 1.0
 _OFFSET_SIGMA = 5.0
@@ -62,7 +63,19 @@ def measure_known(skymap, catalog, pointing, options):
 
     The method none gives a table without rows.
     """
-    return forced_photometry(skymap, catalog[:0] if options["method"] == "none" else catalog, pointing, options)
+    return forced_photometry(skymap, to_measure(catalog, options), pointing, options)
+
+
+def to_measure(catalog, options):
+    """Sources of a catalogue that :func:`measure_known` measures where they are on the map."""
+    if options["method"] == "none":
+        return catalog[:0]
+    return catalog[~(catalog["flux_mjy"].to_numpy(float) < options["flux_min_mjy"])]
+
+
+def reach_arcmin(options):
+    """How far from a source its flags and its cutout reach; ``options`` of forced_photometry or find_sources."""
+    return max(options["near_edge_arcmin"], options["cutout_arcmin"])
 
 
 def forced_photometry(skymap, catalog, pointing, options):
@@ -93,8 +106,7 @@ def forced_photometry(skymap, catalog, pointing, options):
     flags = _state_flags(skymap, y, x)
     columns = _flux_columns(catalog, solved, (flags & _UNUSABLE) == 0)
     columns["time_unix_s"] = read_time(skymap, y, x)
-    bits = _MASKED | tables.MASK_BITS["UNOBSERVED"]
-    columns["edge_distance_arcmin"] = masks.distance_to_bad_arcmin(skymap.mask, skymap.wcs, y, x, bits=bits)
+    columns["edge_distance_arcmin"] = masks.distance_to_bad_arcmin(skymap.mask, skymap.wcs, y, x, bits=_EDGE_BITS)
     chosen = np.flatnonzero((columns["snr"] >= options["offset_snr_min"]) & ~solved.merged)
     heights = offsets.Heights(solved.flux * np.sqrt(kappa), *values)
     shifts, bad_shape = offsets.measure(skymap, expected, heights, chosen, options)
@@ -105,6 +117,11 @@ def forced_photometry(skymap, catalog, pointing, options):
     if pointing is None or pointing.kind == "identity":
         flags |= tables.flag("POINTING_IDENTITY")
     return tables.make("forced", columns | {"flags": flags})
+
+
+def unusable_pixels(skymap):
+    """Pixels (ny, nx) bool that edge distances are measured to: masked, or without data."""
+    return (skymap.mask & skymap.mask.dtype.type(_EDGE_BITS)) != 0
 
 
 def read_between(skymap, y, x, interpolation="template"):

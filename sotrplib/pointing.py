@@ -5,6 +5,7 @@ detection lies on the sky at measured - offset.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -143,7 +144,24 @@ def from_dict(values):
     return PointingModel(**{**values, **arrays, "centre": tuple(values["centre"])})
 
 
-def measure_offsets(skymap, catalog, options):
+def reach_arcmin(options):
+    """How far from its catalogue position a source may be measured by :func:`measure_offsets`."""
+    return 2 * options["radius_arcmin"] + float(np.hypot(*_known_shift(options))) / 60
+
+
+class Shifts(NamedTuple):
+    """How a map looks where its brightest sources would be if it were shifted: what :func:`common_shift` needs.
+
+    ``expected`` (n,) is the SNR the sources should have, ``values`` (n, m) that of the map, at each of the shifts
+    ``grid`` (2, m) in arcsec.
+    """
+
+    expected: np.ndarray
+    values: np.ndarray
+    grid: np.ndarray
+
+
+def measure_offsets(skymap, catalog, options, *, own=None, shift=None):
     """Measured minus catalogue positions of bright isolated sources.
 
     A shift common to all sources is looked for first, in the mean of the map around their positions, up to
@@ -158,22 +176,51 @@ def measure_offsets(skymap, catalog, options):
         ``snr_min``, ``flux_min_mjy``, ``radius_arcmin``, ``isolation_arcmin``, ``isolation_flux_ratio``,
         ``chi2_max`` (None for any), ``catalog_err_arcsec``, ``ra_shift_arcsec``, ``dec_shift_arcsec``: section
         ``fit_pointing``.
+    own : array (n,) bool, optional
+        Sources of the catalogue to measure; the others only stand beside them. Default all.
+    shift : array (2,), optional
+        The common shift in arcsec where it is known, as of :func:`common_shift`.
 
     Returns
     -------
     pandas.DataFrame
         Table ``pointing_sources``; errors include that of the catalogue position.
     """
-    picked, expected = _bright_isolated(skymap, catalog, options)
+    picked, expected = _bright_isolated(skymap, catalog, options, own)
     if not len(picked):
         return tables.empty("pointing_sources")
+    if shift is None:
+        shift = common_shift([_sample_around(skymap, picked, expected, options)], options)
     s = stamps.Significance(skymap.rho, skymap.kappa, skymap.mask)
-    grid = _shift_grid(skymap.template, options["radius_arcmin"])
-    shift = _common_shift(s, skymap.wcs, picked, expected, grid, _known_shift(options))
     return _measure_near(s, skymap, picked, shift, options)
 
 
-def _bright_isolated(skymap, catalog, options):
+def sample_shifts(skymap, catalog, options, *, own=None):
+    """:class:`Shifts` of the sources that :func:`measure_offsets` would measure on a map, or a strip of one."""
+    return _sample_around(skymap, *_bright_isolated(skymap, catalog, options, own), options)
+
+
+def common_shift(samples, options):
+    """Shift (dra, ddec) in arcsec common to the brightest of all sources in ``samples`` (list of :class:`Shifts`).
+
+    That at which s around them is highest, or the one known beforehand if nothing stands out.
+    """
+    expected = np.concatenate([sample.expected for sample in samples])
+    brightest = _brightest(expected)
+    values, grid = np.concatenate([sample.values for sample in samples])[brightest], samples[0].grid
+    if not len(brightest):
+        return _known_shift(options)
+    weight = np.clip(expected[brightest], 1, _BRIGHTEST)
+    stack = weight @ np.clip(np.nan_to_num(values), -_BRIGHTEST, _BRIGHTEST) / np.sqrt(np.sum(weight**2))
+    best = int(np.argmax(stack))
+    return grid[:, best] if stack[best] > _GROSS_SIGMA else _known_shift(options)
+
+
+def _brightest(expected):
+    return np.argsort(-expected, kind="stable")[:_GROSS_SOURCES]
+
+
+def _bright_isolated(skymap, catalog, options, own=None):
     """Rows of the catalogue on good pixels that should be bright and stand alone, and their expected SNR."""
     ra, dec = catalog["ra_deg"].to_numpy(), catalog["dec_deg"].to_numpy()
     y, x = geometry.sky2pix(skymap.wcs, ra, dec, skymap.rho.shape)
@@ -183,7 +230,7 @@ def _bright_isolated(skymap, catalog, options):
     error = 1 / np.sqrt(np.where(good, skymap.kappa[row, column], np.nan))
     flux = catalog["flux_mjy"].to_numpy(float)
     expected = np.where(np.isfinite(flux), flux / error, options["snr_min"])
-    on_map &= good
+    on_map &= good if own is None else good & own
     bright = (expected >= 0.5 * options["snr_min"]) & ~(flux < options["flux_min_mjy"])
     candidate = np.flatnonzero(on_map & bright)
     i, j, _ = crossmatch.match(ra[candidate], dec[candidate], ra, dec, 60 * options["isolation_arcmin"])
@@ -201,18 +248,14 @@ def _shift_grid(template, radius_arcmin):
     return 60 * offsets[:, np.hypot(*offsets) <= radius_arcmin]
 
 
-def _common_shift(s, wcs, sources, expected, grid, known):
-    """Shift (dra, ddec) in arcsec, ``known`` and one of ``grid`` together, at which s around the brightest sources is
-    highest; the known one if nothing stands out.
-    """
-    grid = grid + known[:, None]
-    brightest = np.argsort(-expected, kind="stable")[:_GROSS_SOURCES]
-    weight = np.clip(expected[brightest], 1, _BRIGHTEST)
+def _sample_around(skymap, sources, expected, options):
+    """:class:`Shifts` of the brightest of some sources, around the shift known beforehand."""
+    grid = _shift_grid(skymap.template, options["radius_arcmin"]) + _known_shift(options)[:, None]
+    brightest = _brightest(expected)
     ra, dec = (sources[name].to_numpy()[brightest, None] for name in ("ra_deg", "dec_deg"))
-    values = _nearest_values(s, wcs, *geometry.offset_position(ra, dec, *grid[:, None, :]))
-    stack = weight @ np.clip(np.nan_to_num(values), -_BRIGHTEST, _BRIGHTEST) / np.sqrt(np.sum(weight**2))
-    best = int(np.argmax(stack))
-    return grid[:, best] if stack[best] > _GROSS_SIGMA else known
+    s = stamps.Significance(skymap.rho, skymap.kappa, skymap.mask)
+    values = _nearest_values(s, skymap.wcs, *geometry.offset_position(ra, dec, *grid[:, None, :]))
+    return Shifts(expected[brightest], values, grid)
 
 
 def _nearest_values(image, wcs, ra, dec):

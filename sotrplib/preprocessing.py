@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sotrplib import beams, convergence, flatfield, geometry, masks, matched_filter, tables
-from sotrplib.maps import MapError, SkyMap
+from sotrplib.maps import EmptyMapError, SkyMap
 from sotrplib.tables import MASK_BITS
 from sotrplib.template import gaussian_template, template_from_autocorrelation
 
@@ -47,7 +47,7 @@ def preprocess(input_map, beam, options, *, moving=None, areas=None):
     return preprocess_recorded(input_map, beam, options, moving=moving, areas=areas)[0]
 
 
-def preprocess_recorded(input_map, beam, options, *, moving=None, areas=None):
+def preprocess_recorded(input_map, beam, options, *, moving=None, areas=None, margin_rows=(0, 0)):
     """Turn an input map into rho, kappa, time and mask, and tell what was measured for it.
 
     Parameters
@@ -60,6 +60,8 @@ def preprocess_recorded(input_map, beam, options, *, moving=None, areas=None):
         Table ``moving``: planets and small bodies, to be masked as far as the options say.
     areas : Areas, optional
         Masked sky, see :func:`read_areas`.
+    margin_rows : (int, int)
+        How many of the first and of the last rows only surround the map; the bands of the template end there.
 
     Returns
     -------
@@ -68,7 +70,7 @@ def preprocess_recorded(input_map, beam, options, *, moving=None, areas=None):
 
     Raises
     ------
-    maps.MapError
+    maps.EmptyMapError
         If nothing of the map is left to use.
     """
     shape, wcs = input_map.signal.shape, input_map.wcs
@@ -78,27 +80,28 @@ def preprocess_recorded(input_map, beam, options, *, moving=None, areas=None):
     weight = masks.clean_kappa(weight, options["kappa_min_fraction"], reference=options["kappa_reference"])
     observed = weight > 0
     if not observed.any():
-        raise MapError(f"{input_map.info.map_id}: no pixel is left after the planet mask and the cleaning of weights")
+        raise EmptyMapError(
+            f"{input_map.info.map_id}: no pixel is left after the planet mask and the cleaning of weights"
+        )
     signal = input_map.signal if observed.all() else np.where(observed, input_map.signal, np.float32(0))
     del observed
-    pixels = map_pixels(shape, wcs)
+    pixels = map_pixels(shape, wcs, margin_rows)
     if input_map.form == "intensity_ivar":
-        beam_ell = ELL, beams.beam_transform(beam, ELL)
         rho, quiet, kappa, template, spectra = convergence.filter_converged(
-            signal, weight, pixels, beam_ell, options, exclude=_union(areas)
+            signal, weight, pixels, beam_ell(beam), options, exclude=_union(areas)
         )
     else:
         rho, quiet, kappa, spectra = signal, signal, weight, tables.empty("noise_spectra")
         template = given_template(input_map, kappa, pixels, beam, options)
     del signal, weight  # copies, where part of the map is unobserved
     mask = _mask(kappa, discs, areas, wcs, options)
-    tile_pix = _tile_pix(pixels, options["flatfield_tile_deg"])
-    field = _flat_field(quiet, kappa, mask, tile_pix, options)
+    tile_size = tile_pix(pixels, options["flatfield_tile_deg"])
+    field = _flat_field(quiet, kappa, mask, tile_size, options)
     noted = input_map.info.info | {"snr_std": _robust_std(quiet, kappa, mask, field)}
     info = dataclasses.replace(input_map.info, info=noted)
     own = input_map.form == "intensity_ivar"
     rho, kappa = flatfield.apply(rho, kappa, field, out=(rho, kappa) if own else None)
-    record = Record(spectra, flatfield.sample(field, tile_pix[1] if tile_pix else _UNIFORM_TILE))
+    record = Record(spectra, flatfield.sample(field, tile_size[1] if tile_size else _UNIFORM_TILE))
     return SkyMap(rho, kappa, input_map.time, mask, wcs, info, template), record
 
 
@@ -123,11 +126,25 @@ def summarize(sky_map):
     }
 
 
-def map_pixels(shape, wcs):
+def beam_ell(beam):
+    """Transform of a beam as the filter takes it: multipoles, and B there."""
+    return ELL, beams.beam_transform(beam, ELL)
+
+
+def map_pixels(shape, wcs, margin_rows=(0, 0)):
     """Pixels of a map by row (matched_filter.Pixels)."""
     dy_arcmin, dx_arcmin = geometry.pixel_scales(shape, wcs)
     arcmin = np.radians(1 / 60)
-    return matched_filter.Pixels(dy_arcmin * arcmin, dx_arcmin * arcmin, geometry.pixel_area_sr(shape, wcs))
+    area_sr = geometry.pixel_area_sr(shape, wcs)
+    return matched_filter.Pixels(dy_arcmin * arcmin, dx_arcmin * arcmin, area_sr, margin_rows)
+
+
+def tile_pix(pixels, tile_deg):
+    """Rows and columns of a tile of the flat field; None if there is to be none."""
+    if not tile_deg:
+        return None
+    middle = len(pixels.dy_rad) // 2
+    return tuple(max(16, round(np.radians(tile_deg) / s)) for s in (pixels.dy_rad[middle], pixels.dx_rad[middle]))
 
 
 def given_template(given, kappa, pixels, beam, options):
@@ -194,16 +211,8 @@ def _edge(observed, wcs, options):
     return np.logical_and(edge, observed, out=edge)
 
 
-def _tile_pix(pixels, tile_deg):
-    """Rows and columns of a tile of the flat field; None if there is to be none."""
-    if not tile_deg:
-        return None
-    middle = len(pixels.dy_rad) // 2
-    return tuple(max(16, round(np.radians(tile_deg) / s)) for s in (pixels.dy_rad[middle], pixels.dx_rad[middle]))
-
-
-def _flat_field(rho, kappa, mask, tile_pix, options):
+def _flat_field(rho, kappa, mask, tile_size, options):
     """Local rms of the SNR over the unmasked pixels (flatfield.Field); 1 if it is not asked for."""
-    if tile_pix is None:
+    if tile_size is None:
         return flatfield.uniform(rho.shape)
-    return flatfield.measure(rho, kappa, mask, tile_pix, clip_sigma=options["flatfield_clip_sigma"])
+    return flatfield.measure(rho, kappa, mask, tile_size, clip_sigma=options["flatfield_clip_sigma"])

@@ -16,7 +16,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,13 +101,57 @@ def write(path, *, attrs=None, arrays=None, frames=None):
         :class:`Blocks`, or a function that returns the table and is called when those before it are written.
     """
     with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
-        file.attrs["table_version"] = tables.VERSION
-        _write_attrs(file, attrs or {})
-        for name, array in (arrays or {}).items():
-            values, extra = array if isinstance(array, tuple) else (array, {})
-            _write_array(file, name, np.asarray(values), extra)
-        for name, (schema, frame) in (frames or {}).items():
-            _write_frame(file.create_group(name), schema, frame() if callable(frame) else frame)
+        _write_content(file, attrs, arrays, frames)
+
+
+class Draft:
+    """A file whose images are written some rows at a time, before it is known what else it holds.
+
+    Nothing is at ``path`` before :meth:`finish`. As a context it is given up if an error leaves it, and stays
+    open if none does.
+
+    Parameters
+    ----------
+    path : path
+        Final name.
+    images : dict of str to (shape, dtype, dict)
+        Dataset name to its shape, type and attributes; rows that are never written hold 0.
+    """
+
+    def __init__(self, path, images):
+        self._open = ExitStack()
+        with self:
+            temporary = self._open.enter_context(atomic_path(path))
+            self._file = self._open.enter_context(h5py.File(temporary, "w", libver="v110"))
+            for name, (shape, dtype, attrs) in images.items():
+                _write_attrs(_create(self._file, name, shape, dtype, **_image_layout(shape)), attrs)
+
+    def put(self, name, first_row, values):
+        """Write rows (n, nx) of an image from its row ``first_row`` on."""
+        self._file[name][first_row : first_row + len(values)] = values
+
+    def finish(self, *, attrs=None, arrays=None, frames=None):
+        """Write everything else, as :func:`write` would, and give the file its name."""
+        with self:
+            _write_content(self._file, attrs, arrays, frames)
+            self._open.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if error[0] is not None:
+            self._open.__exit__(*error)
+
+
+def _write_content(file, attrs, arrays, frames):
+    file.attrs["table_version"] = tables.VERSION
+    _write_attrs(file, attrs or {})
+    for name, array in (arrays or {}).items():
+        values, extra = array if isinstance(array, tuple) else (array, {})
+        _write_array(file, name, np.asarray(values), extra)
+    for name, (schema, frame) in (frames or {}).items():
+        _write_frame(file.create_group(name), schema, frame() if callable(frame) else frame)
 
 
 def bundle(path, files, without_data=()):
@@ -148,6 +192,37 @@ def read_array(path, name, window=None):
     """One array, or the part of it in ``window`` (a tuple of slices), with NaN kept as it is."""
     with _open(path) as file:
         return _dataset(file, name)[() if window is None else window]
+
+
+class Image:
+    """An image (ny, nx) of a file that is read where it is asked for, as an array is: ``image[rows, columns]``.
+
+    Rows and columns are slices, or arrays of one shape for the pixels there.
+    """
+
+    def __init__(self, path, name):
+        self._path, self._name = path, name
+        with _open(path) as file:
+            self.shape = _dataset(file, name).shape
+
+    def __getitem__(self, pixels):
+        if all(isinstance(part, slice) for part in pixels):
+            return read_array(self._path, self._name, pixels)
+        with _open(self._path) as file:
+            return _read_pixels(_dataset(file, self._name), *np.broadcast_arrays(*pixels))
+
+
+def _read_pixels(data, row, column):
+    """Values of an image at pixels, arrays of any shape; each chunk that holds some is read once."""
+    flat = np.ravel(row), np.ravel(column)
+    n_across = data.shape[1] // CHUNK + 1
+    chunk = flat[0] // CHUNK * n_across + flat[1] // CHUNK
+    values = np.empty(len(chunk), data.dtype)
+    for which in np.unique(chunk):
+        first, here = np.array(divmod(which, n_across)) * CHUNK, chunk == which
+        window = tuple(slice(start, start + CHUNK) for start in first)
+        values[here] = data[window][tuple(axis[here] - start for axis, start in zip(flat, first, strict=True))]
+    return values.reshape(np.shape(row))
 
 
 def read_arrays(path, group):
@@ -292,13 +367,17 @@ def _decode_attr(value):
 
 
 def _write_array(file, name, values, attrs):
-    options = {}
-    if values.ndim >= 2 and values.size:
-        chunk = tuple(min(n, CHUNK) for n in values.shape[-2:])
-        options = {"chunks": (1,) * (values.ndim - 2) + chunk, "compression": _IMAGE_COMPRESSION}
-    data = _create(file, name, values.shape, values.dtype, **options)
+    data = _create(file, name, values.shape, values.dtype, **_image_layout(values.shape))
     data[...] = values
     _write_attrs(data, attrs)
+
+
+def _image_layout(shape):
+    """Chunks and compression of an image, or of a stack of them; none for anything else."""
+    if len(shape) < 2 or not math.prod(shape):
+        return {}
+    chunk = tuple(min(n, CHUNK) for n in shape[-2:])
+    return {"chunks": (1,) * (len(shape) - 2) + chunk, "compression": _IMAGE_COMPRESSION}
 
 
 def _create(group, name, shape, dtype, **layout):

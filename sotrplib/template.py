@@ -168,6 +168,29 @@ def select_bands(template, bands, row_edges):
     return part
 
 
+def join(parts, half):
+    """Template of a map from those of its strips.
+
+    Parameters
+    ----------
+    parts : list of Template
+        Their row edges are rows of the map, each beginning where the one before it ends.
+    half : int
+        Half size that all get: 0 is added around smaller ones, larger ones are cut.
+    """
+    values = np.concatenate([_resize(part.values, half) for part in parts])
+    edges = [part.row_edges[:-1] for part in parts] + [parts[-1].row_edges[-1:]]
+    return Template(values, np.concatenate(edges), np.concatenate([part.step_arcmin for part in parts]))
+
+
+def _resize(values, half):
+    """Squares (n, m, m) cut, or surrounded by 0, to m = 2 half + 1, the middle where it was."""
+    more = half - values.shape[1] // 2
+    if more >= 0:
+        return np.pad(values, ((0, 0), (more, more), (more, more)))
+    return values[:, -more:more, -more:more]
+
+
 def evaluate(template, dy_arcmin, dx_arcmin, row):
     """A at physical offsets from a source.
 

@@ -67,3 +67,15 @@ def test_cut_of_few_pixels_is_that_of_all(rng):
             kept = squares[squares < 9 * variance]
             variance = kept.mean() / flatfield.clipped_variance(3.0)
         assert rms[tile] == pytest.approx(np.sqrt(variance), rel=1e-5) and count[tile] == len(kept)
+
+
+def test_resampled_tiles_are_the_field():
+    """The field between the middles of its tiles comes back from what was sampled there."""
+    rng = np.random.default_rng(6)
+    shape, tile = (300, 240), (50, 40)
+    snr = rng.normal(size=shape) * np.linspace(0.8, 1.4, shape[1])
+    field = flatfield.measure(snr.astype("f4"), np.ones(shape, "f4"), np.zeros(shape, "u1"), tile)
+    rows, columns = np.arange(30, 270, 7), np.arange(25, 210, 9)
+    found = flatfield.resample(flatfield.sample(field, tile[1]), shape, tile, rows, columns)
+    np.testing.assert_allclose(found, flatfield.read_rows(field, rows)[:, columns], atol=0.01)
+    assert found.dtype == np.float32

@@ -460,3 +460,43 @@ def test_depth1_maps_cut_by_a_box():
     window = boxes.find_slices(whole.signal.shape, whole.wcs, box, 60)
     for name in ("signal", "weight", "time"):
         np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[window])
+
+
+def test_window_is_read_exactly(files, sky):
+    """A window of the files is that part of the map as read whole, unobserved rims and all."""
+    whole = ingest.read_map(files(), BAND)
+    window = slice(2, 9), slice(3, 20)
+    part = ingest.read_map(files(), BAND, window=window)
+    for name in ("signal", "weight"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[window])
+    assert geometry.pix2sky(part.wcs, 0, 0) == geometry.pix2sky(whole.wcs, 2, 3)
+
+
+def test_survey_tells_what_reading_would(files, sky, monkeypatch):
+    """Looked through by blocks of rows, a map has the window, the bad pixels and the weights that it has when read."""
+    monkeypatch.setattr(ingest, "_SURVEY_ROWS", 7)
+    signal, error = sky
+    weight = np.where(error > 0, error**-2.0, 0).astype("f4")
+    weight[:, : SHAPE[1] // 2] = weight[:10] = 0
+    signal[20, -4] = np.nan
+    row = files(map_path=(signal, "uK"), weight_path=(weight, "uK^-2"))
+    window = ingest.find_window(row)
+    found, read = ingest.survey(row, BAND, window), ingest.read_map(row, BAND)
+    assert geometry.window_shape(window) == SHAPE
+    assert found.window == (slice(10, SHAPE[0]), slice(SHAPE[1] // 2, SHAPE[1]))
+    assert geometry.window_shape(found.window) == read.signal.shape
+    assert found.n_sanitised == read.info.info["n_sanitised"] == 1
+    np.testing.assert_array_equal(np.sort(found.weights), np.sort(read.weight[read.weight > 0]))
+    coarse = ingest.survey(row, BAND, window, grid=5).weights
+    assert len(coarse) == np.count_nonzero(np.nan_to_num(read.weight)[:, (-(SHAPE[1] // 2)) % 5 :: 5][::5])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [(lambda v: v * 0, "none of .* pixels is observed"), (lambda v: v - 9, "none of .* pixels")]
+)
+def test_survey_of_nothing_is_the_error_of_reading_nothing(files, sky, change, message):
+    """No positive weight is the same error from a look through the files as from reading them."""
+    row = files(weight_path=(change(np.ones(SHAPE, "f4")), "uK^-2"))
+    for read in (lambda: ingest.read_map(row, BAND), lambda: ingest.survey(row, BAND, ingest.find_window(row))):
+        with pytest.raises(maps.EmptyMapError, match=message):
+            read()

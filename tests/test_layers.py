@@ -59,6 +59,7 @@ FLOORS = [
         "overlaps",
         "peaks",
         "resampling",
+        "strips",
     ],
     [
         "pointing",
@@ -73,6 +74,8 @@ FLOORS = [
         "simulate",
     ],
     [
+        "assembly",
+        "stripwise",
         "sifting",
         "association",
         "revisits",

@@ -280,3 +280,30 @@ def test_apodisation_has_a_width_for_edges_and_one_for_holes():
     only_holes = masks.apodisation(observed, (0.5, 0.5), hole_arcmin=10.0)
     assert only_holes[0].min() == 1 and only_holes[100, 165] == pytest.approx(0.5, abs=0.1)
     assert masks.apodisation(observed, (0.5, 0.5)) is None
+
+
+def test_galaxy_mask_is_read_in_the_rows_of_the_map(tmp_path, monkeypatch):
+    """Of a mask of the sky only the declinations of the map are read; a map beside the mask has none of it."""
+    from sotrplib import ingest
+
+    wcs = geometry.make_car(0.0, 0.0, 360.0, 120.0, 30.0)[1]
+    values = np.random.default_rng(4).integers(0, 2, wcs.array_shape).astype("f4")
+    fits.writeto(tmp_path / "mask.fits", values, wcs.to_header())
+    read, windows = ingest.read_image, []
+    monkeypatch.setattr(ingest, "read_image", lambda path, window: windows.append(window) or read(path, window))
+    shape, own = geometry.make_car(40.0, 12.0, 20.0, 5.0, 30.0)
+    found = masks.galaxy_mask(tmp_path / "mask.fits", shape, own)
+    y, x = np.rint(geometry.sky2pix(wcs, *geometry.pix2sky(own, *np.indices(shape)))).astype(int)
+    np.testing.assert_array_equal(found, values[y, x] == 0)
+    assert windows[0][0] == slice(y.min(), y.max() + 1)
+    shape, own = geometry.make_car(40.0, 75.0, 20.0, 5.0, 30.0)
+    assert not masks.galaxy_mask(tmp_path / "mask.fits", shape, own).any()
+
+
+def test_weights_are_dropped_below_a_level_of_elsewhere():
+    """A level from a sample gives the map that the sample's own map gives, and leaves one alone that is above it."""
+    weight = np.array([[1.0, 10.0, 10.0, 0.0, 0.4]])
+    level = masks.lowest_kappa(weight[weight > 0], 0.1)
+    np.testing.assert_array_equal(masks.drop_below(weight, level), masks.clean_kappa(weight, 0.1))
+    assert masks.drop_below(weight, 0.4) is weight
+    assert masks.lowest_kappa(np.zeros(0), 0.1) == 0

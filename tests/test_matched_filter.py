@@ -145,3 +145,17 @@ def test_bands_of_any_declination_share_a_template_size(rng):
     _, _, template = matched_filter.filter_map(sky.signal, sky.ivar, sky.pixels, beam, [model] * 3, bands=bands)
     assert template.values.shape[0] == 3
     assert matched_filter.template_half(bands, skies.gaussian_beam(7.4)) > matched_filter.template_half(bands, beam)
+
+
+def test_bands_end_at_margins():
+    """Rows that only surround a map are bands of their own, and the bands between them are those of the rest."""
+    plain, framed = skies.pixels_of((600, 300)), skies.pixels_of((760, 300))
+    framed = dataclasses.replace(framed, margin_rows=(60, 100))
+    bands = matched_filter.plan_bands((760, 300), framed, band_rows=200, pad_rows=40)
+    inner = matched_filter.plan_bands((600, 300), plain, band_rows=200, pad_rows=40)
+    assert [(band.start, band.stop) for band in bands] == [
+        (0, 60),
+        *((band.start + 60, band.stop + 60) for band in inner),
+        (660, 760),
+    ]
+    assert (bands[1].low, bands[3].high) == (20, 700)

@@ -217,3 +217,55 @@ def test_table_may_come_late(tmp_path):
     frames["b"] = ("catalog", lambda: said.append("b") or make_catalog(2))
     store.write(tmp_path / "a.h5", frames=frames)
     assert said == ["a", "b"] and store.count_rows(tmp_path / "a.h5", "b") == 2
+
+
+def test_draft_is_the_file_written_at_once(tmp_path, rng):
+    """Images written some rows at a time, of any number and in any order, come back with all that is written last."""
+    values = rng.normal(size=(600, 300)).astype("f4")
+    with store.Draft(tmp_path / "a.h5", {"maps/x": (values.shape, "f4", {"unit": "mJy"})}) as draft:
+        for first, last in ((256, 600), (0, 100), (100, 101), (101, 256)):
+            draft.put("maps/x", first, values[first:last])
+        assert not (tmp_path / "a.h5").exists()
+    draft.finish(attrs={"status": "ok"}, arrays={"y": np.arange(3)}, frames={"c": ("catalog", make_catalog())})
+    np.testing.assert_array_equal(store.read_array(tmp_path / "a.h5", "maps/x"), values)
+    assert store.read_attrs(tmp_path / "a.h5", "maps/x") == {"unit": "mJy"}
+    assert store.read_attrs(tmp_path / "a.h5")["status"] == "ok"
+    assert store.read_array(tmp_path / "a.h5", "y").tolist() == [0, 1, 2]
+    assert len(store.read_table(tmp_path / "a.h5", "c")) == 3
+
+
+def test_equal_drafts_have_equal_bytes(tmp_path, rng):
+    """The same rows in the same order, at another time, are the same bytes."""
+    values = rng.normal(size=(300, 300))
+    for name in "ab":
+        with store.Draft(tmp_path / f"{name}.h5", {"x": (values.shape, "f8", {})}) as draft:
+            draft.put("x", 0, values[:200])
+            draft.put("x", 200, values[200:])
+        draft.finish(attrs={"a": 1})
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_draft_given_up_leaves_nothing(tmp_path):
+    """An error while it is filled, or while it is finished, removes it and leaves an earlier file alone."""
+    store.write(tmp_path / "a.h5", attrs={"old": 1})
+    with pytest.raises(RuntimeError, match="full"), store.Draft(tmp_path / "a.h5", {"x": ((9, 9), "f4", {})}):
+        raise RuntimeError("full")
+    with store.Draft(tmp_path / "a.h5", {"x": ((9, 9), "f4", {})}) as draft:
+        pass
+    with pytest.raises(KeyError):
+        draft.finish(frames={"c": ("no such schema", make_catalog())})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
+    assert store.read_attrs(tmp_path / "a.h5")["old"] == 1
+
+
+def test_image_is_read_where_it_is_asked_for(tmp_path, rng):
+    """Slices with steps, and pixels of any order and shape, are those of the array."""
+    values = rng.normal(size=(700, 530))
+    store.write(tmp_path / "a.h5", arrays={"x": values})
+    image = store.Image(tmp_path / "a.h5", "x")
+    assert image.shape == values.shape
+    np.testing.assert_array_equal(image[8::16, 8::16], values[8::16, 8::16])
+    row, column = rng.integers(0, 700, (40, 3)), rng.integers(0, 530, (40, 3))
+    np.testing.assert_array_equal(image[row, column], values[row, column])
+    assert image[np.zeros(0, int), np.zeros(0, int)].shape == (0,)
+    assert image[np.array(699), np.array(529)] == values[699, 529]

@@ -180,3 +180,16 @@ def test_measured_template_needs_pixels():
     """A map with fewer good pixels than the template has says so, with the cure."""
     with pytest.raises(ValueError, match="usable pixels; more than 4225 are needed"):
         templates.template_from_autocorrelation(np.zeros((60, 60)), np.zeros((60, 60)), (0.5, 0.5))
+
+
+def test_joined_templates_serve_their_own_rows():
+    """Templates of strips put together are read in the rows of each, smaller ones with 0 around them."""
+    parts = [templates.gaussian_template(2.0, 0.5), templates.gaussian_template(3.0, (0.5, 0.25))]
+    shifted = [templates.select_bands(parts[0], [0], [0, 40]), templates.select_bands(parts[1], [0], [40, 100])]
+    joined = templates.join(shifted, 20)
+    assert joined.row_edges.tolist() == [0, 40, 100] and templates.half_size(joined) == 20
+    for row, part in ((19.5, parts[0]), (69.5, parts[1])):
+        for offset in (0.0, 1.0, 2.3):
+            assert templates.evaluate_pixels(joined, offset, offset, row) == pytest.approx(
+                templates.evaluate_pixels(part, offset, offset, 0), abs=2e-3
+            )

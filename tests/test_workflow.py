@@ -435,6 +435,26 @@ def test_a_box_cut_after_the_filter_changes_nothing_inside(run):
     assert change.notna().sum() >= 2 and change.abs().max() < 0.1
 
 
+def test_maps_too_large_for_memory_are_done_in_strips(run):
+    """In strips of 90 rows every map is measured and searched as before, within the noise that a strip can tell."""
+    path = f"results/forced_photometry/{FIRST}.h5"
+    whole = store.read_table(run / path, "forced").set_index("source_id")
+    section = "maps: {table: maps.csv, strip_mpix: 0.02}\npreprocess_map: {noise_zone_deg: 0.7}"
+    (run / "test.yaml").write_text((run / "test.yaml").read_text().replace("maps: {table: maps.csv}", section))
+    done = snakemake(run)
+    assert done.returncode == 0, done.stdout
+    log = (run / f"results/logs/preprocess_map/{FIRST}.log").read_text()
+    assert log.count("strip of rows") == 2
+    assert maps_table(run)["status"].tolist() == ["ok"] * 3
+    candidates = store.read_table(run / "results/catalogs/catalog.h5", "candidates")
+    assert candidates["confirmed"].tolist() == [True]
+    cut = store.read_table(run / path, "forced").set_index("source_id")
+    assert cut.index.tolist() == whole.index.tolist()
+    change = (cut["flux_mjy"] - whole["flux_mjy"]) / whole["flux_err_mjy"]
+    assert change.notna().sum() > 3 and change.abs().median() < 0.5
+    assert planned(run) == set()
+
+
 def test_log_level_runs_no_map(run):
     """What the logs are to say changes the record of the configuration, and no result."""
     assert planned(run, "--config", "log_level=DEBUG") <= {("dump_config", ""), ("report", ""), ("check_maps", "")}
