@@ -63,7 +63,7 @@ def filter_converged(signal, ivar, pixels, beam_ell, options, *, exclude=None):
     sources = _NO_SOURCES
     if n_coarse:
         sources = _search(_halve(whole, options, exclude), beam_ell, sources, options, n_coarse)
-        sources = sources._replace(y=2 * sources.y + 0.5, x=2 * sources.x + 0.5)
+        sources = _on_data(sources._replace(y=2 * sources.y + 0.5, x=2 * sources.x + 0.5), ivar)
         n_coarse -= bool(np.any(sources.snr > _COARSE_MAX_SNR))
     sources = _search(whole, beam_ell, sources, options, passes - 1 - n_coarse)
     *filtered, (found, used) = _filter_without(whole, beam_ell, sources, options)
@@ -119,6 +119,12 @@ def _halve(grid, options, exclude):
     if exclude is not None:
         exclude = exclude[even].reshape(len(dy), 2, -1, 2).any(axis=(1, 3))
     return plan_grid(signal, ivar, pixels, options, exclude=exclude, binning=2)
+
+
+def _on_data(sources, ivar):
+    """Sources whose nearest pixel is observed: what is taken out of a map elsewhere would not be put back into it."""
+    pixel = tuple(np.clip(np.rint(p).astype(int), 0, n - 1) for p, n in zip(sources[:2], ivar.shape, strict=True))
+    return Bright(*(values[ivar[pixel] > 0] for values in sources))
 
 
 def _search(grid, beam_ell, sources, options, passes):

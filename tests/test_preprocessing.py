@@ -74,6 +74,20 @@ def test_a_bright_source_leaves_the_noise_level_alone(sky, quiet, flux_jy):
     np.testing.assert_allclose(loud.rho[150, 180] / loud.kappa[150, 180], 1000.0 * flux_jy, rtol=0.1)
 
 
+def test_a_source_on_an_unobserved_pixel_stays_in_the_map(sky):
+    """A source in the middle of a pixel without data has its flux in the pixels beside it: what is taken out comes back."""
+    ivar = sky.ivar.copy()
+    y, x = np.arange(40, 270, 46), np.arange(40, 330, 46)
+    y, x = (p.ravel() for p in np.meshgrid(y, x, indexing="ij"))
+    ivar[y, x] = 0
+    bright = sky.signal + sum(skies.point_source(sky, float(a), float(b), 400.0) for a, b in zip(y, x, strict=True))
+    sky_map = preprocessing.preprocess(input_map(bright, ivar), beams.gaussian(2.05), OPTIONS)
+    half = sky_map.template.values.shape[-1] // 2
+    beside = sky_map.template.values[0][half, half + 1]
+    flux = (sky_map.rho[y, x + 1] / sky_map.kappa[y, x + 1] / beside).mean()
+    assert flux == pytest.approx(400.0, rel=0.1)
+
+
 def test_snr_of_noise_is_unit(quiet):
     """Away from edges the SNR has a standard deviation of 1 within 3 %."""
     assert significance(quiet)[40:-40, 40:-40].std() == pytest.approx(1, abs=0.03)
