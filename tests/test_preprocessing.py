@@ -75,7 +75,7 @@ def test_a_bright_source_leaves_the_noise_level_alone(sky, quiet, flux_jy):
 
 
 def test_a_source_on_an_unobserved_pixel_stays_in_the_map(sky):
-    """A source in the middle of a pixel without data has its flux in the pixels beside it: what is taken out comes back."""
+    """A source in the middle of a pixel without data has its flux in the pixels beside it."""
     ivar = sky.ivar.copy()
     y, x = np.arange(40, 270, 46), np.arange(40, 330, 46)
     y, x = (p.ravel() for p in np.meshgrid(y, x, indexing="ij"))
