@@ -13,7 +13,7 @@ import postgres
 import pytest
 from astropy.io import fits
 
-from sotrplib import boxes, mapindex, maps, store
+from sotrplib import boxes, mapindex, maps, recall, store
 
 pytestmark = pytest.mark.slow
 
@@ -232,6 +232,23 @@ def test_equal_inputs_give_equal_bytes(given, tmp_path):
     assert done.returncode == 0, done.stdout
     assert len(made) > 20
     assert [str(path) for path in made if lasting_bytes(given / path) != lasting_bytes(again / path)] == []
+
+
+def test_candidates_are_remembered(run):
+    """Candidates made anew are the same bytes, from what is remembered of each map and without."""
+    path, memory = run / "results/catalogs/candidates.h5", run / recall.FOLDER
+
+    def make_again():
+        path.unlink()
+        done = snakemake(run, str(path.relative_to(run)))
+        assert done.returncode == 0, done.stdout
+        return path.read_bytes(), {file: file.stat().st_mtime_ns for file in memory.rglob("*.h5")}
+
+    first, kept = make_again()
+    assert {file.stem for file in kept} == {FIRST, SECOND, THIRD}
+    assert make_again() == (first, kept)
+    shutil.rmtree(memory)
+    assert make_again()[0] == first
 
 
 def lasting_bytes(path):
