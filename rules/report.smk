@@ -27,6 +27,7 @@ rule view_map:
     resources:
         attempt=attempt_number,
     params:
+        strip_mpix=config["maps"]["strip_mpix"],
         code=code("view_map"),
     script:
         "../scripts/view_map.py"

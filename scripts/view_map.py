@@ -5,7 +5,8 @@ from sotrplib.report import mapviews
 
 
 def view(job):
-    return mapviews.view_map(job.input.map, job.input.pointing, job.input.forced, job.input.sifted)
+    paths = job.input.map, job.input.pointing, job.input.forced, job.input.sifted
+    return mapviews.view_map(*paths, most_mpix=job.params.strip_mpix)
 
 
 def write(path, result, attrs):

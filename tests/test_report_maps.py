@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import nights
 import numpy as np
+import pandas as pd
 import pytest
 from filtered_skies import filtered_sources, make_template
 
-from sotrplib import geometry, maps, pointing
-from sotrplib.report import checks, coverage, looks, stamps, viewfiles
+from sotrplib import geometry, maps, pointing, store
+from sotrplib.report import checks, coverage, looks, mapviews, stamps, viewfiles
 
 
 def test_sources_of_the_map_are_taken_out_of_its_histogram(rng, tmp_path):
@@ -48,6 +49,20 @@ def test_map_without_a_usable_pixel_has_a_view(rng, tmp_path, lost):
     view = viewfiles.read_view(path)
     assert view.warnings == ["no usable pixel"] and view.extent is None and view.numbers["n_negative"] == 0
     assert viewfiles.read_in_full(path)["images"]["flux_max"] == 1.0 and viewfiles.read_thumbnail(path)
+
+
+def test_of_maps_too_large_for_memory_the_middle_is_shown(rng, tmp_path):
+    """The checks are those of the rows in the middle; the part of the sky and the fluxes are those of the whole map."""
+    paths = nights.write_map(tmp_path, nights.TWO_MAPS[0], rng)
+    whole, _ = mapviews.view_map(*paths)
+    ny, nx = store.list_contents(paths[0])["maps/mask"]
+    part, sheet = mapviews.view_map(*paths, most_mpix=60.5 * nx / 1e6)
+    assert sheet.any() and f"shown are 60 of {ny} rows" in part["attrs"]["masked"]
+    for name in ("shape_arcmin", "extent", "wcs", "factor"):
+        assert part["attrs"][name] == whole["attrs"][name]
+    np.testing.assert_array_equal(part["arrays"]["footprint"], whole["arrays"]["footprint"])
+    pd.testing.assert_frame_equal(part["frames"]["compared"][1], whole["frames"]["compared"][1])
+    assert len(part["arrays"]["images/snr"]) < len(whole["arrays"]["images/snr"])
 
 
 @pytest.mark.parametrize(("ra", "dec"), [(0.1, -30.1), (0.75, -29.62), (5.0, -30.0), (180.0, 0.0)])

@@ -683,7 +683,7 @@ def test_map_that_cannot_be_drawn_costs_its_pictures(run):
     """The catalogue and the page are whole, the exit status tells of it, and the mended code draws the map."""
     module = run / "sotrplib/report/mapviews.py"
     text = module.read_text()
-    module.write_text(text + "\n\ndef view_map(*paths):\n    raise ValueError('out of ink')\n")
+    module.write_text(text + "\n\ndef view_map(*paths, **options):\n    raise ValueError('out of ink')\n")
     done = snakemake(run, "--forcerun", "confirm_candidates")
     assert done.returncode == 1 and f"results/views/{FIRST}.h5: out of ink" in done.stdout
     assert maps_table(run)["status"].tolist() == ["ok"] * 3

@@ -31,12 +31,15 @@ class Look:
     contents: dict
 
 
-def take_look(map_path, pointing_path, forced_path, sifted_path):
-    """Read a map and what the stages made of it (Look)."""
-    sky_map = maps.read_sky_map(map_path, with_time=False)
+def take_look(map_path, pointing_path, forced_path, sifted_path, *, most_mpix=np.inf):
+    """Read a map and what the stages made of it (Look); of one of more million pixels the rows in its middle alone."""
+    window = middle_of(map_path, most_mpix)
+    sky_map = maps.read_sky_map(map_path, window, with_time=False)
     fitted = store.read_attrs(pointing_path)
     model = pointing.from_dict(fitted["pointing"]) if "pointing" in fitted else pointing.PointingModel()
     forced, sifted = store.read_table(forced_path, "forced"), store.read_table(sifted_path, "sifted")
+    if window:
+        forced, sifted = _inside(sky_map, forced), _inside(sky_map, sifted)
     snr = maps.snr(sky_map)
     residual = checks.residual_snr(sky_map, snr, model, forced, sifted)
     good = (sky_map.mask == 0) & (sky_map.kappa > 0)
@@ -52,6 +55,34 @@ def take_look(map_path, pointing_path, forced_path, sifted_path):
         attrs=store.read_attrs(map_path),
         contents=store.list_contents(map_path),
     )
+
+
+def middle_of(map_path, most_mpix):
+    """Window of the rows in the middle of a map that hold so many million pixels; None if that is all of it."""
+    ny, nx = store.list_contents(map_path)["maps/mask"]
+    n_rows = max(1, int(min(most_mpix * 1e6 / nx, ny)))
+    first = (ny - n_rows) // 2
+    return None if n_rows == ny else (slice(first, first + n_rows), slice(0, nx))
+
+
+def _inside(sky_map, table):
+    """Rows of a table whose sources lie on the pixels of a map."""
+    y, x = geometry.sky2pix(sky_map.wcs, *table[["ra_deg", "dec_deg"]].to_numpy(float).T, sky_map.rho.shape)
+    return table[geometry.inside(sky_map.rho.shape, y, x)].reset_index(drop=True)
+
+
+class UsableRows:
+    """Usable pixels of a filtered map (ny, nx), read from its file some rows at a time."""
+
+    def __init__(self, map_path):
+        self._mask = store.Image(map_path, "maps/mask")
+        self.shape = self._mask.shape
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        return self._mask[rows, slice(0, self.shape[1])] == 0
 
 
 def measure(look, beam):

@@ -16,13 +16,15 @@ _THUMBNAIL_PIXELS = 150
 FLAT_RANGE = 0.2  # the flat field is drawn from 1 - this to 1 + this
 
 
-def view_map(map_path, pointing_path, forced_path, sifted_path):
+def view_map(map_path, pointing_path, forced_path, sifted_path, *, most_mpix=np.inf):
     """Look at one map.
 
     Parameters
     ----------
     map_path, pointing_path, forced_path, sifted_path : path
         The filtered map, its pointing, its forced photometry and its sifted detections.
+    most_mpix : float
+        Of a map of more million pixels, images and checks show the rows in its middle.
 
     Returns
     -------
@@ -31,35 +33,42 @@ def view_map(map_path, pointing_path, forced_path, sifted_path):
     sheet : array (ny, nx, 3) uint8
         Image and checks of the map side by side.
     """
-    look = looks.take_look(map_path, pointing_path, forced_path, sifted_path)
+    look = looks.take_look(map_path, pointing_path, forced_path, sifted_path, most_mpix=most_mpix)
     map_id, wcs = look.sky_map.info.map_id, look.sky_map.wcs
     factor = max(-(-max(look.good.shape) // _IMAGE_PIXELS), 1)
     beam = checks.beam_profile(look.sky_map, look.residual, look.forced, look.model)
     numbers, warnings = looks.measure(look, beam), checks.judge_noise(look.noise)
-    snr, footprint = looks.map_image(look.snr, look.good, factor, wcs), looks.any_in_blocks(look.good, factor)
+    snr = looks.map_image(look.snr, look.good, factor, wcs)
     figures = _draw_checks(look, beam, numbers, map_path)
     images, levels = _draw_images(look, snr, factor, map_path)
     svgs = _to_svgs(figures, map_id)  # before the sheet, for which they are drawn with pixels
-    attrs = {"warnings": warnings, "numbers": numbers, "levels": levels} | _place(look, footprint, factor)
+    place, footprint = _place(look, map_path)
+    attrs = {"warnings": warnings, "numbers": numbers, "levels": levels} | place
     attrs["figures"] = [[name, caption] for name, _, caption in figures]
     arrays = {"footprint": footprint.astype("u1"), **_as_arrays("images", images), **_as_arrays("figures", svgs)}
-    compared = checks.sure_fluxes(look.forced)[tables.column_names("compared")]
+    compared = checks.sure_fluxes(store.read_table(forced_path, "forced"))[tables.column_names("compared")]
     view = {"attrs": attrs, "arrays": arrays, "frames": {"compared": ("compared", compared)}}
     return view, _draw_sheet(look, warnings, snr, figures)
 
 
-def _place(look, footprint, factor):
-    """Where a map is: its size, its part of the sky, its masks, its WCS and pointing."""
-    shape, wcs = look.good.shape, look.sky_map.wcs
+def _place(look, map_path):
+    """Where the whole map is: its size, its part of the sky, its masks, its WCS and pointing; and its usable blocks."""
+    wcs = geometry.text_to_wcs(look.attrs["wcs"])
+    shape, part = wcs.array_shape, look.good.shape
+    usable = look.good if part == shape else looks.UsableRows(map_path)
+    factor = max(-(-max(shape) // _IMAGE_PIXELS), 1)
+    footprint = looks.any_in_blocks(usable, factor)
     scales = (float(np.mean(scale)) for scale in geometry.pixel_scales(shape, wcs))
-    return {
+    masked = looks.say_masked(look.sky_map)
+    place = {
         "shape_arcmin": [n * scale for n, scale in zip(shape, scales, strict=True)],
         "extent": coverage.measure_extent(footprint, factor, wcs),
-        "masked": looks.say_masked(look.sky_map),
+        "masked": masked if part == shape else f"{masked or 'none'}; shown are {part[0]} of {shape[0]} rows",
         "pointing": pointing.to_dict(look.model),
         "factor": factor,
         "wcs": look.attrs["wcs"],
     }
+    return place, footprint
 
 
 def _as_arrays(group, contents):
