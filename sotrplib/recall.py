@@ -59,7 +59,7 @@ def signature(paths, *parts):
     parts : objects that JSON can hold
         What else the measurements depend on: options, digest of the code.
     """
-    states = [os.stat(path) for path in paths]
+    states = [os.stat(store.file_of(path)) for path in paths]
     told = [(state.st_size, state.st_mtime_ns, state.st_ino) for state in states]
     return _digest(json.dumps([told, *parts], sort_keys=True).encode())
 

@@ -314,6 +314,11 @@ def _open(path):
         raise DamagedError(name, error) from error
 
 
+def file_of(path):
+    """File on the disk that a path of this module means, or means a part of."""
+    return _split(path)[0]
+
+
 def _split(path):
     """Path of a file, and the group in it that ``path`` means, empty for all of it."""
     path = Path(path)
