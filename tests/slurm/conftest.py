@@ -19,9 +19,9 @@ def cluster():
 
 @pytest.fixture(scope="session")
 def given(cluster, tmp_path_factory):
-    """Three maps that nothing was run on: two of 1.5 degrees, and one of 16 that takes twice the memory."""
+    """Three maps that nothing was run on: two of 1.5 degrees, and one of 22 that takes twice the memory."""
     folder = tmp_path_factory.mktemp("given") / "run"
-    return slurm_runs.make_maps(folder, {FIRST: 1.5, SECOND: 1.5, LARGE: 16.0})
+    return slurm_runs.make_maps(folder, {FIRST: 1.5, SECOND: 1.5, LARGE: 22.0})
 
 
 @pytest.fixture(scope="session")
