@@ -7,14 +7,13 @@ of each level are then interpolated from the level above. Arrays are periodic, a
 import ducc0
 import numpy as np
 
-_GRAIN = 32  # sides are multiples of this, so that they halve evenly five times
 _TINY = np.float32(1e-30)
 _MANY = 0.15  # of the pixels empty, from which on all are interpolated and those filled copied
 
 
 def good_size(n):
-    """Size of at least n that halves evenly a few times and transforms fast."""
-    return _GRAIN * ducc0.fft.good_size(-(-n // _GRAIN), True)
+    """Even size of at least n that transforms fast."""
+    return 2 * ducc0.fft.good_size(-(-n // 2))
 
 
 def pad(image, shape):
@@ -31,31 +30,33 @@ def fill(image, weight):
 
 
 def inpaint(image, weight):
-    """Fill pixels of zero weight from a pyramid of weighted means.
+    """Fill pixels of zero weight, in place, from a pyramid of weighted means.
 
     Parameters
     ----------
     image, weight : ndarray (ny, nx) float32
-        Both sides should be multiples of a power of two; the pyramid stops at an odd side.
 
     Returns
     -------
     ndarray (ny, nx) float32
-        ``image`` where weight > 0, a smooth continuation elsewhere; ``image`` itself if nothing is empty.
+        ``image`` itself, a smooth continuation now where weight is 0.
     """
     empty = np.flatnonzero(weight <= 0)
     if not empty.size:
         return image
-    if image.shape[0] % 2 or image.shape[1] % 2 or min(image.shape) <= 4:
-        total, filled = float(weight.sum(dtype=np.float64)), image.copy()
-        filled.flat[empty] = float(np.sum(image * weight, dtype=np.float64)) / total if total > 0 else 0.0
-        return filled
-    coarse = inpaint(*mean_blocks(image, weight))
+    if min(image.shape) <= 4:
+        total = float(weight.sum(dtype=np.float64))
+        image.flat[empty] = float(np.sum(image * weight, dtype=np.float64)) / total if total > 0 else 0.0
+        return image
+    even = tuple(n + n % 2 for n in image.shape)
+    blocks = (image, weight) if even == image.shape else (pad(image, even), pad(weight, even))
+    coarse = inpaint(*mean_blocks(*blocks))
     if empty.size > _MANY * weight.size:
-        return np.where(weight > 0, image, _refine(_refine(coarse, 0), 1))
-    filled = image.copy()
-    filled.flat[empty] = _interpolate(coarse, empty.astype(np.int32), image.shape[1])
-    return filled
+        fine = _refine(_refine(coarse, 0), 1)[: image.shape[0], : image.shape[1]]
+        np.copyto(image, fine, where=weight <= 0)
+    else:
+        image.flat[empty] = _interpolate(coarse, empty.astype(np.int32), image.shape[1])
+    return image
 
 
 def mean_blocks(image, weight):

@@ -234,13 +234,14 @@ def _square_transfer(kernel, step_rad, beam_ell, noise, pixel_window):
         _apply_window(patch, ell_y, ell_x, step_rad)
     image = _irfft(patch.astype(np.complex64), (4 * half, 4 * half))
     np.square(image, out=image)
-    squared = np.zeros(shape, np.float32)
-    for rows in (slice(None, half), slice(-half, None)):
-        for columns in (slice(None, half), slice(-half, None)):
-            squared[rows, columns] = image[rows, columns]
-    total = np.einsum("ij,ij->j", kernel, kernel) @ _half_plane_weights(kernel.shape[1]) / squared.size
-    squared *= np.float32(total / squared.sum(dtype=np.float64))
-    return _rfft(squared).real
+    rows = np.zeros((half, shape[1]), np.float32)  # those from the centre up; f(-y, -x) = f(y, x) gives the others
+    rows[:, :half], rows[:, -half:] = image[:half, :half], image[:half, -half:]
+    of_rows = np.zeros((shape[0] // 2 + 1, kernel.shape[1]), np.complex64)
+    ducc0.fft.r2c(rows, axes=(1,), nthreads=0, out=of_rows[:half])
+    squared = ducc0.fft.c2r(of_rows, axes=(0,), lastsize=shape[0], nthreads=0, allow_overwriting_input=True)
+    total = np.einsum("ij,ij->j", kernel, kernel) @ _half_plane_weights(kernel.shape[1]) / (shape[0] * shape[1])
+    squared *= np.float32(total / squared[0, 0])
+    return squared
 
 
 def _reweigh(rho, response, variance):
@@ -291,4 +292,6 @@ def _rfft(image):
 
 
 def _irfft(spectrum, shape):
-    return ducc0.fft.c2r(spectrum, lastsize=shape[1], inorm=2, forward=False, nthreads=0)
+    """Image of ``shape``; the spectrum is used up."""
+    options = {"inorm": 2, "forward": False, "nthreads": 0, "allow_overwriting_input": True}
+    return ducc0.fft.c2r(spectrum, lastsize=shape[1], **options)

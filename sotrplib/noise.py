@@ -250,11 +250,10 @@ def _ring_means(ell_y, ell_x, power, width, n_modes):
     unique = _unique_rows(ell_y)
     folded = power[:unique].copy()
     folded[1 : len(power) - unique + 1] += power[unique:][::-1]
-    counts = np.full((unique, 1), 2.0)
-    counts[[0, -1]] = 1
-    index = (np.hypot(ell_y[:unique, None], ell_x) * np.float32(1 / width)).astype(np.int32).ravel()
-    sums = np.bincount(index, weights=folded.ravel())
-    count = np.bincount(index, weights=np.broadcast_to(counts, folded.shape).ravel())
+    index = (np.hypot(ell_y[:unique, None], ell_x) * np.float32(1 / width)).astype(np.intp)
+    sums = np.bincount(index.ravel(), weights=folded.ravel())
+    rings = len(sums)
+    count = sum(np.bincount(i.ravel(), minlength=rings) for i in (index, index[1 : len(power) - unique + 1]))
     starts = _ring_starts(count, n_modes)
     radii = (np.arange(len(count)) + 0.5) * width * count
     count, radii, total = (np.add.reduceat(values, starts) for values in (count, radii, sums))
