@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from sotrplib.interpolation import cubic_spline
 from sotrplib.units import ARCMIN
 
 _MERGE_RELATIVE = 1e-3  # radii closer than this fraction are one sample
 _MERGE_ARCMIN = 1e-3
 _WING = 4.0  # width of the wing that makes up for a missing solid angle, in FWHM
 _STEPS_PER_FWHM = 60
-_PHASE_STEP = 0.4  # largest phase of J0 between two radii of the integration
+_STEPS = 30  # of an integral over a beam, in a half width
+_LITTLE = 1e-7  # what of a transform does not count for the width of its beam
 
 
 class BeamError(ValueError):
@@ -198,11 +200,8 @@ def gaussian(fwhm_arcmin, target_sr=None):
 
 def profile_at(beam, radius_arcmin):
     """B at any radius (array of any shape): a smooth cubic through the profile, 0 beyond its end."""
-    from scipy.interpolate import CubicSpline
-
     radius = np.abs(np.asarray(radius_arcmin, float))
-    flat_peak = ((1, 0.0), "not-a-knot") if len(beam.profile) > 3 else ((1, 0.0), "natural")
-    spline = CubicSpline(beam.radius_arcmin, beam.profile, bc_type=flat_peak)
+    spline = cubic_spline(beam.radius_arcmin, beam.profile, level_start=True)
     return np.where(radius <= beam.radius_arcmin[-1], spline(radius), 0.0)
 
 
@@ -220,20 +219,17 @@ def beam_transform(beam, ell):
     array, shape of ``ell``
         B_l = 2 pi / Omega * integral B(r) J0(l r) r dr (flat sky), B_0 = 1.
     """
-    from scipy.interpolate import CubicSpline
-
     ell = np.asarray(ell, float)
-    step = 0.1 / (beam.radius_arcmin[-1] * ARCMIN)
-    if ell.size <= 1000 or ell.max() < step * 8:
-        return _hankel(beam, ell.ravel()).reshape(ell.shape) / _hankel(beam, np.zeros(1))[0]
-    nodes = np.arange(0, ell.max() + 2 * step, step)
-    values = _hankel(beam, nodes)
-    return CubicSpline(nodes, values / values[0], bc_type=((1, 0.0), "not-a-knot"))(ell)
+    end, width = (radius * ARCMIN for radius in (beam.radius_arcmin[-1], _half_width_arcmin(beam)))
+    values = _transform(lambda radius: profile_at(beam, radius / ARCMIN), end, width, np.append(0.0, ell))
+    return (values[1:] / values[0]).reshape(ell.shape)
 
 
 def solid_angle_sr(beam):
-    """Solid angle of a beam: 2 pi integral B(r) r dr, in sr."""
-    return float(_hankel(beam, np.zeros(1))[0])
+    """Solid angle of a beam: 2 pi integral B(r) r dr, in sr, by Simpson's rule."""
+    end = beam.radius_arcmin[-1]
+    part, weight = _simpson(max(_STEPS * end / _half_width_arcmin(beam), 400))
+    return float(2 * np.pi * (end * ARCMIN) ** 2 * np.sum(weight * part * profile_at(beam, part * end)))
 
 
 def beam_fwhm_arcmin(beam):
@@ -249,13 +245,11 @@ def beam_fwhm_arcmin(beam):
 
 def transform_fwhm_rad(ell, b_ell):
     """Full width at half maximum, in radians, of the beam whose transform is ``b_ell`` (n,) at ``ell`` (n,)."""
-    from scipy.integrate import simpson
-    from scipy.special import j0
-
     ell, b_ell = np.asarray(ell, float), np.asarray(b_ell, float)
-    guess = np.sqrt(2 * np.pi / simpson(ell * b_ell, x=ell) * 4 * np.log(2) / np.pi)
+    guess = np.sqrt(8 * np.log(2) / np.trapezoid(ell * b_ell, ell))  # of a Gaussian
     radius = np.linspace(0, guess, 201)
-    profile = simpson(ell * b_ell * j0(radius[:, None] * ell), x=ell)
+    last = int(np.flatnonzero(np.abs(b_ell) > _LITTLE)[-1])
+    profile = _transform(cubic_spline(ell, b_ell, level_start=True), ell[last], 1 / guess, radius)
     outer = int(np.argmax(profile < profile[0] / 2))
     if not outer:
         raise BeamError("the beam does not fall to half its peak; extend its transform to larger ell")
@@ -267,18 +261,34 @@ def _half_power(radius_fwhm):
     return np.exp(-4 * np.log(2) * radius_fwhm**2)
 
 
-def _hankel(beam, ell):
-    """Integral of 2 pi B(r) J0(l r) r dr by Simpson's rule on a fine grid, for ``ell`` of shape (n,)."""
-    from scipy.integrate import simpson
-    from scipy.special import j0
+def _half_width_arcmin(beam):
+    """Radius at which the profile as tabulated falls to a half."""
+    return np.interp(-0.5, -np.minimum.accumulate(beam.profile), beam.radius_arcmin)
 
-    end = beam.radius_arcmin[-1]
-    half_width = np.interp(-0.5, -np.minimum.accumulate(beam.profile), beam.radius_arcmin)
-    steps = max(_STEPS_PER_FWHM * end / (2 * half_width), np.max(ell, initial=0) * end * ARCMIN / _PHASE_STEP, 400)
-    radius = np.linspace(0, end, 2 * int(np.ceil(steps / 2)) + 1)
-    weight = 2 * np.pi * ARCMIN**2 * radius * profile_at(beam, radius)
-    pieces = np.array_split(ell, 1 + ell.size * radius.size // 4_000_000)
-    return np.concatenate([simpson(weight * j0(piece[:, None] * radius * ARCMIN), x=radius) for piece in pieces])
+
+def _transform(radial, end, width, at):
+    """Fourier transform in two dimensions at ``at`` (n,) of a function of the radius, of a width, 0 beyond ``end``.
+
+    By the slice through its centre, which is the transform of the function seen from the side. Along the slice at
+    ``end`` sin(theta), whose equal steps converge fast; along the line of sight by Simpson's rule.
+    """
+    n_steps = int(0.3 * np.max(at) * end + 4 * end / width) + 50
+    theta = np.linspace(0, np.pi / 2, n_steps + 1)
+    place, chord = end * np.sin(theta), end * np.cos(theta)
+    depth, weight = _simpson(_STEPS * end / width)
+    seen = chord**2 * (radial(np.hypot(place[:, None], chord[:, None] * depth)) @ weight) * (2 * np.pi / n_steps)
+    seen[[0, -1]] /= 2
+    pieces = np.array_split(at.ravel(), 1 + at.size * place.size // 4_000_000)
+    return np.concatenate([np.cos(np.outer(piece, place)) @ seen for piece in pieces])
+
+
+def _simpson(n_steps):
+    """Places from 0 to 1 in at least ``n_steps`` steps, and their weights in Simpson's rule."""
+    half = int(np.ceil(n_steps / 2))
+    weight = np.full(2 * half + 1, 2 / (6 * half))
+    weight[1::2] *= 2
+    weight[[0, -1]] /= 2
+    return np.linspace(0, 1, 2 * half + 1), weight
 
 
 def _named(mapping, name, what):

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from sotrplib import geometry, orbits, tables
+from sotrplib.interpolation import Cubic, cubic_spline
 from sotrplib.orbits import EphemerisError
 from sotrplib.units import ARCSEC
 
@@ -67,13 +68,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """A stretch of an ephemeris table without gaps; ``spline`` (scipy BSpline) gives unit vectors at unix seconds."""
+    """A stretch of an ephemeris table without gaps; ``spline`` gives unit vectors at unix seconds."""
 
     name: str
     start_unix_s: float
     end_unix_s: float
     error_arcsec: float
-    spline: object
+    spline: Cubic
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,15 +257,13 @@ def _tracks(path, name, rows):
 
 
 def _track(name, rows):
-    from scipy.interpolate import make_interp_spline
-
     time, place = rows["time_unix_s"].to_numpy(float), geometry.unit_vectors(rows["ra_deg"], rows["dec_deg"])
-    coarse = make_interp_spline(time[::2], place[::2], k=min(3, len(time[::2]) - 1))
+    coarse = cubic_spline(time[::2], place[::2])
     between = slice(1, len(time) - 1, 2)
     error = np.linalg.norm(coarse(time[between]) - place[between], axis=1).max() / ARCSEC
     given = rows["pos_err_arcsec"].median() if "pos_err_arcsec" in rows else 0.0
     error = float(np.hypot(max(error, _TABLE_ERROR_ARCSEC), given))
-    return Track(name, time[0], time[-1], error, make_interp_spline(time, place, k=3))
+    return Track(name, time[0], time[-1], error, cubic_spline(time, place))
 
 
 def select(ephemeris, rows, unix, *, each_time=True):

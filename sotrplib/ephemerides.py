@@ -3,6 +3,8 @@
 What is known of them, and how well, is said in :mod:`sotrplib.bodies` and :mod:`sotrplib.orbits`.
 """
 
+import functools
+
 import numpy as np
 
 from sotrplib import bodies, geometry
@@ -150,34 +152,47 @@ class PixelClock:
             return np.full(np.shape(y), self._t_ref)
         y, x = (np.nan_to_num(values, nan=0.0) for values in (y, x))
         row, column = (np.clip(np.rint(v), 0, n - 1).astype(int) for v, n in zip((y, x), self.shape, strict=True))
-        exact = np.where(geometry.inside(self.shape, y, x), self._image[row, column], np.nan)
-        last_row, last_column = np.array(self._grid.shape) - 1
-        near = self._grid[np.minimum(row // self._step, last_row), np.minimum(column // self._step, last_column)]
-        return self._t_ref + np.where(np.isfinite(exact), exact, near)
+        exact = np.where(geometry.inside(self.shape, y, x), self._image[row, column].astype(float), np.nan)
+        if not np.isfinite(exact).all():
+            last_row, last_column = np.array(self._grid.shape) - 1
+            near = np.minimum(row // self._step, last_row), np.minimum(column // self._step, last_column)
+            exact = np.where(np.isfinite(exact), exact, self._filled[near])
+        return self._t_ref + exact
 
     def _set_grid(self, grid):
-        unknown = ~np.isfinite(grid)
-        if unknown.all():
+        known = grid[np.isfinite(grid)]
+        if not known.size:
             return
+        self._grid = grid
+        low, middle, high = known.min(), np.median(known), known.max()
+        self.first, self.middle, self.last = (self._t_ref + value for value in (low, middle, high))
+
+    @functools.cached_property
+    def _filled(self):
+        """The grid with the time of the nearest known place everywhere: needed only for objects off the data."""
         from scipy.ndimage import distance_transform_edt
 
+        unknown = ~np.isfinite(self._grid)
         nearest = distance_transform_edt(unknown, return_distances=False, return_indices=True)
-        self._grid = grid[tuple(nearest)]
-        low, middle, high = self._grid.min(), np.median(self._grid), self._grid.max()
-        self.first, self.middle, self.last = (self._t_ref + value for value in (low, middle, high))
+        return self._grid[tuple(nearest)]
 
 
 def _near_map(ephemeris, wcs, clock, site, margin_arcmin):
     """Rows of the bodies that may touch the map while it was observed; a few too many."""
-    from scipy.spatial import cKDTree
-
     rows = np.arange(len(ephemeris.bodies))
     times = (np.full(len(rows), time) for time in (clock.first, clock.middle, clock.last))
     units = [bodies.directions(ephemeris, rows, bodies.within_span(ephemeris, rows, time), site)[0] for time in times]
     path = sum(np.linalg.norm(units[i + 1] - units[i], axis=1) for i in (0, 1))
     points, spacing = _grid_of(clock.shape, wcs)
-    distance, _ = cKDTree(points).query(np.nan_to_num(units[1]))
-    return rows[distance <= spacing + path + np.radians(margin_arcmin / 60) + 0.01]
+    reach = spacing + path + np.radians(margin_arcmin / 60) + 0.01
+    middle, place = points.mean(axis=0), np.nan_to_num(units[1])
+    around = np.linalg.norm(points - middle, axis=1).max(initial=0.0)
+    near = np.flatnonzero(np.linalg.norm(place - middle, axis=1) <= around + reach)
+    if near.size:
+        from scipy.spatial import cKDTree
+
+        near = near[cKDTree(points).query(place[near])[0] <= reach[near]]
+    return rows[near]
 
 
 def _grid_of(shape, wcs):

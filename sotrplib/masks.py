@@ -190,10 +190,10 @@ def find_holes(observed):
 
 def small_holes(observed, wcs, diameter_arcmin):
     """Unobserved pixels of the holes (:func:`find_holes`) that are less wide and high than a diameter."""
-    from scipy.ndimage import find_objects
-
     if not diameter_arcmin > 0 or observed.all():
         return np.zeros(observed.shape, bool)
+    from scipy.ndimage import find_objects
+
     labels, outside = _label_holes(observed)
     dy, dx = geometry.pixel_scales(observed.shape, wcs)
     small = ~outside
@@ -231,12 +231,12 @@ def taper(observed, width_pix, aspect=1.0):
     array (ny, nx) float32
         Good to about an eighth of the width.
     """
-    from scipy.ndimage import distance_transform_edt
-
     cell = max(1, int(width_pix * min(1.0, 1 / aspect) / _TAPER_CELLS))
-    coarse = _all_observed(observed, cell)
-    distance = cell * distance_transform_edt(np.pad(coarse, 1), sampling=(1.0, aspect))[1:-1, 1:-1]
-    weight = (0.5 - 0.5 * np.cos(np.pi * np.clip(distance / width_pix, 0, 1))).astype(np.float32)
+    weight = _distance_to_edge(_all_observed(observed, cell), width_pix / cell, aspect)
+    weight *= np.float32(np.pi * cell / width_pix)
+    np.cos(weight, out=weight)
+    weight *= np.float32(-0.5)
+    weight += np.float32(0.5)
     if cell == 1:
         return weight
     across = _refine(np.ascontiguousarray(weight.T), cell, observed.shape[1])
@@ -398,6 +398,25 @@ def _runs(rows, columns, distance, step, scales, shape):
     low, high = columns - half, columns + half + 1
     low, high = np.clip(low[near], 0, shape[1]), np.clip(high[near], 0, shape[1])
     return low, high, rows[near]
+
+
+def _distance_to_edge(observed, most, aspect):
+    """Distance of each pixel to the nearest one unobserved or off the array, in rows, at most ``most``; float32.
+
+    Along rows first, then over the rows in reach: for the few pixels of a taper that is less than what a general
+    distance transform takes, and than the import of one.
+    """
+    column, n_columns = np.arange(observed.shape[1], dtype=np.int32), observed.shape[1]
+    before = np.maximum.accumulate(np.where(observed, np.int32(-1), column), axis=1)
+    after = np.minimum.accumulate(np.where(observed, np.int32(n_columns), column)[:, ::-1], axis=1)[:, ::-1]
+    along = np.minimum(column - before, after - column).astype(np.float32) * np.float32(aspect)
+    along = np.minimum(along, np.float32(most), out=along) ** 2
+    row = np.arange(1, len(along) + 1, dtype=np.float32)
+    squared = np.minimum(along, (np.minimum(row, row[::-1]) ** 2)[:, None])
+    for step in range(1, int(np.ceil(most))):
+        np.minimum(squared[step:], along[:-step] + np.float32(step**2), out=squared[step:])
+        np.minimum(squared[:-step], along[step:] + np.float32(step**2), out=squared[:-step])
+    return np.sqrt(squared, out=squared)
 
 
 def _all_observed(observed, cell):

@@ -21,6 +21,7 @@ PACKAGE = "sotrplib"
 BLOCK = 1 << 20
 SAMPLED_BLOCKS = 18
 MISSING = "missing"
+_READERS = 4  # files whose bytes are digested at a time
 DIGESTS = ".snakemake/sotrp/digests"  # what is known of files from outside
 
 
@@ -74,7 +75,10 @@ def inputs_digest(paths, cache_file, mode="full"):
         Changes with the names, the number and the bytes of the files and with nothing else.
     """
     known = _read_cache(cache_file)
-    found = {str(path): _stamped_digest(path, known.get(str(path)), mode) for path in paths}
+    stamps = {str(path): _stamp(path, mode) for path in paths}
+    unread = [path for path, stamp in stamps.items() if stamp and not _describes(known.get(path), stamp)]
+    digests = dict(zip(unread, _file_digests(unread, mode), strict=True))
+    found = {path: _entry(stamp, digests.get(path), known.get(path)) for path, stamp in stamps.items()}
     if found != known:
         _write_cache(cache_file, found)
     text = json.dumps([[path, entry["digest"]] for path, entry in found.items()])
@@ -116,15 +120,33 @@ def require_unchanged(map_id, paths, mode, planned):
         raise InputChanged(f"{', '.join(map(str, paths))}: replaced while it was being read; run again for the new one")
 
 
-def _stamped_digest(path, known, mode):
+def _stamp(path, mode):
+    """Size and time stamp of a file, None where there is none."""
     try:
         status = os.stat(path)
     except OSError:
+        return None
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "mode": mode}
+
+
+def _describes(entry, stamp):
+    return entry is not None and entry == stamp | {"digest": entry["digest"]}
+
+
+def _entry(stamp, digest, known):
+    if stamp is None:
         return {"digest": MISSING}
-    stamp = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "mode": mode}
-    if known is not None and known == stamp | {"digest": known["digest"]}:
-        return known
-    return stamp | {"digest": file_digest(path, mode)}
+    return known if digest is None else stamp | {"digest": digest}
+
+
+def _file_digests(paths, mode):
+    """Digests of files, side by side: all jobs wait for them."""
+    if len(paths) < 2:
+        return [file_digest(path, mode) for path in paths]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(min(len(paths), _READERS)) as pool:
+        return list(pool.map(lambda path: file_digest(path, mode), paths))
 
 
 def _read_cache(path):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import interpolate
 
 from sotrplib import interpolation
 
@@ -52,3 +53,27 @@ def test_decompose_gives_the_matrix_back():
     u, v = interpolation.decompose(values / values[20, 20])
     np.testing.assert_allclose(u @ v.T, values / values[20, 20], atol=2e-5)
     assert u.shape[1] == 2
+
+
+@pytest.mark.parametrize("n_knots", [4, 5, 60])
+@pytest.mark.parametrize("level_start", [False, True])
+def test_spline_is_that_of_scipy(n_knots, level_start):
+    """Values of two columns at, between and beyond uneven knots are those of scipy's spline to rounding."""
+    rng = np.random.default_rng(n_knots)
+    knots = np.cumsum(rng.uniform(0.2, 2.0, n_knots))
+    values = rng.standard_normal((n_knots, 2))
+    ends = ((1, np.zeros(2)) if level_start else "not-a-knot", "not-a-knot")
+    at = np.append(np.linspace(knots[0] - 0.5, knots[-1] + 0.5, 301), knots)
+    expected = interpolate.CubicSpline(knots, values, bc_type=ends)(at)
+    found = interpolation.cubic_spline(knots, values, level_start=level_start)(at)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+    single = interpolation.cubic_spline(knots, values[:, 0], level_start=level_start)(at.reshape(-1, 1))
+    np.testing.assert_allclose(single, expected[:, :1], rtol=1e-9, atol=1e-9)
+
+
+def test_spline_of_two_and_three_knots():
+    """Two knots give a straight line, three a curve through them whose ends are straight."""
+    assert interpolation.cubic_spline([0.0, 2.0], [1.0, 5.0])([-1.0, 1.0]).tolist() == [-1.0, 3.0]
+    expected = interpolate.CubicSpline([0.0, 1.0, 3.0], [0.0, 2.0, 1.0], bc_type="natural")([0.0, 0.5, 2.0, 3.0])
+    found = interpolation.cubic_spline([0.0, 1.0, 3.0], [0.0, 2.0, 1.0])([0.0, 0.5, 2.0, 3.0])
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
