@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import test_preprocessing
+
 ROOT = Path(__file__).parents[1]
 FITS = {"preprocess_map", "export_map", "simulate_map", "simulate_truth", "measure_recovery"}
 SCIPY = {"simulate_catalog", "report"}  # and matplotlib
@@ -43,3 +45,24 @@ def test_filtering_draws_nothing():
 def test_package_costs_nothing():
     """`import sotrplib` loads no package but itself."""
     assert not loaded_by(["import sotrplib"]) & {"numpy", "pandas", "h5py", "snakemake"}
+
+
+FILTERING = """
+import numpy as np
+from sotrplib import beams, convergence, ephemerides, preprocessing
+from sotrplib.geometry import make_car
+shape, wcs = make_car(30.0, 0.0, 2.0, 1.5, 0.5)
+rng = np.random.default_rng(1)
+noise, ivar, beam = rng.standard_normal(shape, np.float32), np.ones(shape, np.float32), beams.gaussian(2.2)
+ivar[:5] = 0
+clock = ephemerides.PixelClock(np.zeros(shape, np.float32), 1763085600.0)
+ephemerides.positions_in_map({"planets": True, "tables": []}, wcs, clock, (-23.0, -67.8, 5188.0))
+beam_ell = preprocessing.beam_ell(beam)
+convergence.filter_converged(noise * (ivar > 0), ivar, preprocessing.map_pixels(shape, wcs), beam_ell, OPTIONS)
+"""
+
+
+def test_filtering_needs_no_scipy():
+    """Filtering a small map far from planets loads no scipy, whose import would be a fifth of the job."""
+    code = f"OPTIONS = {test_preprocessing.OPTIONS}{FILTERING}".splitlines()
+    assert not loaded_by(code) & {"scipy", "matplotlib", "photutils"}
