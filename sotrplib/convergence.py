@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sotrplib import beams, inpainting, masks, matched_filter, noise, photometry, positions, subtraction
+from sotrplib import beams, inpainting, matched_filter, noise, photometry, positions, subtraction, tapers
 from sotrplib.template import Template, band_of, fwhm_arcmin
 
 log = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ def plan_zones(observed, pixels, bands, options):
         rows, step = slice(bands[part[0]].start, bands[part[-1]].stop), bands[part[len(part) // 2]].step_rad
         width = np.radians(options["noise_taper_arcmin"] / 60) / step[0]
         aspect, measured = step[1] / step[0], options["noise_model"] == "measured"
-        taper = masks.taper(observed[rows], width, aspect=aspect) if measured else None
+        taper = tapers.taper(observed[rows], width, aspect=aspect) if measured else None
         zones.append(Zone(rows, len(part), step, taper))
     return zones
 
@@ -267,7 +267,7 @@ def _apodisation(observed, pixels, options):
     middle = len(pixels.dy_rad) // 2
     step = np.degrees([pixels.dy_rad[middle], pixels.dx_rad[middle]]) * 60
     widths = {"edge_arcmin": options["apodise_edge_arcmin"], "hole_arcmin": options["apodise_hole_arcmin"]}
-    return masks.apodisation(observed, step, **widths)
+    return tapers.apodisation(observed, step, **widths)
 
 
 def _measure_noise(residual, ivar, suspect, zone, shear):

@@ -1,11 +1,19 @@
-"""FITS images as the workflow writes them: one plane, its WCS, a few cards, and no dates."""
+"""FITS images: reading what others wrote without trusting it, and writing them with one plane, a WCS and no dates."""
+
+import warnings
+from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
 
-from sotrplib import store
+from sotrplib import geometry, store
+from sotrplib.maps import MapError
 from sotrplib.template import Template
 
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, fits.VerifyError)  # of such files
+_BLOCK_ROWS = 128  # rows read at a time, few enough to stay in the cache
+_LONGEST_HEADER = 1500 * 2880  # bytes
 TEMPLATE = "TEMPLATE"  # name of the extension with the shape of a point source in a filtered map
 
 
@@ -71,3 +79,90 @@ def write_no_image(path, cards):
     header.update(cards)
     with store.atomic_path(path) as temporary:
         fits.PrimaryHDU(None, header).writeto(temporary, overwrite=True)
+
+
+def read_image_header(path):
+    """Header of the first image in a FITS file (the cards we read), checked against the size of the file.
+
+    Raises
+    ------
+    MapError
+        If the file is missing, no plain FITS image, or shorter than its header promises. Nothing is allocated.
+    """
+    return _with_image(path, lambda hdu: fits.Header([(c.keyword, c.value) for c in hdu.header.cards if _is_read(c)]))
+
+
+def read_image(path, window):
+    """Pixels in ``window`` of the first image of a FITS file, first plane of a stack, native byte order."""
+    data = _with_image(path, lambda hdu: _read_section(hdu, *map(_with_ends, window, hdu.shape[-2:])))
+    if not data.dtype.isnative and data.flags.writeable:
+        return data.byteswap(inplace=True).view(data.dtype.newbyteorder("="))
+    return data.astype(data.dtype.newbyteorder("="), copy=False)
+
+
+def _with_ends(part, size):
+    return slice(*part.indices(size)[:2])
+
+
+def _read_section(hdu, rows, columns):
+    """Rows and columns of the first plane of an image; whole rows are read unless few pixels of them are used."""
+    first, shape = (0,) * (len(hdu.shape) - 2), (rows.stop - rows.start, columns.stop - columns.start)
+    if shape[1] < hdu.shape[-1] / 4:
+        return np.ascontiguousarray(hdu.section[(*first, rows, columns)])
+    data = np.empty(shape, hdu.section[(*first, slice(0, 1), slice(0, 1))].dtype)
+    for start in range(0, shape[0], _BLOCK_ROWS):
+        part = slice(rows.start + start, min(rows.start + start + _BLOCK_ROWS, rows.stop))
+        data[start : start + _BLOCK_ROWS] = hdu.section[(*first, part)][:, columns]
+    return data
+
+
+def _is_read(card):
+    return card.keyword in ("NAXIS1", "NAXIS2", "BUNIT", "TREF") or geometry.WCS_KEYWORD.fullmatch(card.keyword)
+
+
+def _with_image(path, use):
+    """``use(hdu)`` of the first image of a file whose size fits its header."""
+    if not path or not Path(path).is_file():
+        raise MapError(f"{path}: no such file; correct the map table or restore the file")
+    size = Path(path).stat().st_size
+    if not _header_ends(path):
+        raise MapError(f"{path}: not a readable FITS image (no END in its header); expected plain FITS: fetch it again")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)
+            with fits.open(path, memmap=False) as hdus:
+                hdu = next((h for h in hdus if h.is_image and h.header["NAXIS"] >= 2), None)
+                problem = _image_problem(hdu, size)
+                result = None if problem else use(hdu)
+    except UNREADABLE as error:
+        raise MapError(
+            f"{path}: not a readable FITS image ({error}); expected plain FITS: fetch the file again"
+        ) from error
+    if problem:
+        raise MapError(f"{path}: {problem}")
+    return result
+
+
+def _header_ends(path):
+    """Whether the first header of a FITS file has an end, so that no reader looks for it through the whole file."""
+    with open(path, "rb") as file:
+        start = file.read(_LONGEST_HEADER)
+    cards = (start[k : k + 8] for k in range(0, len(start), 80))
+    return not start.startswith(b"SIMPLE") or b"END     " in cards
+
+
+def _image_problem(hdu, file_size):
+    """Why the image cannot be read, or an empty text."""
+    if hdu is None:
+        return "holds no image; expected two or more axes: give the file that holds the map"
+    if isinstance(hdu, fits.CompImageHDU) or hdu.fileinfo()["file"].compression:
+        return "is compressed; expected plain FITS: unpack it (funpack, gunzip)"
+    if hdu.header["BITPIX"] not in (8, 16, 32, 64, -32, -64):
+        return f"has BITPIX {hdu.header['BITPIX']}; expected 8, 16, 32, 64, -32 or -64: fetch the file again"
+    n_pixels = int(np.prod([int(n) for n in hdu.shape], dtype=object))
+    promised = hdu.fileinfo()["datLoc"] + n_pixels * abs(hdu.header["BITPIX"]) // 8
+    if n_pixels == 0:
+        return f"holds an image of shape {hdu.shape}; expected pixels: fetch the file again"
+    if promised > file_size:
+        return f"is truncated: the header promises {promised} bytes, found {file_size}; fetch the file again"
+    return ""

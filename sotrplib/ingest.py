@@ -6,13 +6,9 @@ A map enters as FITS images in one of the forms of :data:`mapindex.FORMS` and le
 
 import logging
 import math
-import warnings
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
 
 from sotrplib import boxes, geometry, images, store, units
 from sotrplib.maps import EmptyMapError, InputMap, MapError, MapInfo, box_window
@@ -33,8 +29,6 @@ _FORMS = {
     "flux_rms": (1, 1, True),
 }
 _MOST_PIXELS = 2**31  # of a map as read; the sky has 0.93e9 of half an arcminute
-_LONGEST_HEADER = 1500 * 2880  # bytes
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, fits.VerifyError)
 
 
 class Survey(NamedTuple):
@@ -94,8 +88,8 @@ def read_map(row, band, *, box=None, margin_arcmin=60.0, window=None):
         _check_size(path, geometry.window_shape(window))
         window, weight = _read_weight(row["weight_path"], window)
     else:
-        weight = read_image(row["weight_path"], window)
-    signal, cut = read_image(path, window), geometry.slice_wcs(wcs, window)
+        weight = images.read_image(row["weight_path"], window)
+    signal, cut = images.read_image(path, window), geometry.slice_wcs(wcs, window)
     signal, weight, n_bad = _convert(signal, weight, files.factors, row["form"])
     _check_observed(_named(row, box), weight.size, int(np.count_nonzero(weight)), signal.any())
     info, time_zero = _map_info(row, band, files.header, files.time_header, n_bad)
@@ -108,7 +102,7 @@ def read_map(row, band, *, box=None, margin_arcmin=60.0, window=None):
 def find_window(row, *, box=None, margin_arcmin=60.0):
     """Rows and columns (two slices) of a map's files that :func:`read_map` looks at, from the header."""
     path = row["map_path"]
-    return box_window(path, _equatorial_wcs(path, read_image_header(path)), box, margin_arcmin)
+    return box_window(path, _equatorial_wcs(path, images.read_image_header(path)), box, margin_arcmin)
 
 
 def survey(row, band, window, *, grid=1):
@@ -142,12 +136,12 @@ def survey(row, band, window, *, grid=1):
 
 def _survey_rows(row, files, window, grid):
     """What a :class:`Survey` needs of some rows of a map; the signal is read only where there is any weight."""
-    weight = read_image(row["weight_path"], window)
+    weight = images.read_image(row["weight_path"], window)
     used = _is_used(weight)
     found = {"rows": used.any(axis=1), "columns": used.any(axis=0), "observed": 0, "bad": 0, "signal": False}
     if not used.any():
         return found | {"weights": np.zeros(0, "f4")}
-    signal, weight, n_bad = _convert(read_image(row["map_path"], window), weight, files.factors, row["form"])
+    signal, weight, n_bad = _convert(images.read_image(row["map_path"], window), weight, files.factors, row["form"])
     kept = weight[-window[0].start % grid :: grid, ::grid]
     found |= {"observed": int(np.count_nonzero(weight)), "bad": n_bad, "signal": bool(signal.any())}
     return found | {"weights": kept[kept > 0]}
@@ -164,27 +158,16 @@ class _Headers(NamedTuple):
 
 def _read_headers(row, band):
     path = row["map_path"]
-    header = read_image_header(path)
+    header = images.read_image_header(path)
     wcs = _equatorial_wcs(path, header)
     weight_header = _companion_header(row["weight_path"], path, wcs)
     time_header = _companion_header(row["time_path"], path, wcs) if row.get("time_path") else {}
     return _Headers(header, time_header, wcs, _factors(row, band, header, weight_header))
 
 
-def read_image_header(path):
-    """Header of the first image in a FITS file (the cards we read), checked against the size of the file.
-
-    Raises
-    ------
-    MapError
-        If the file is missing, no plain FITS image, or shorter than its header promises. Nothing is allocated.
-    """
-    return _with_image(path, lambda hdu: fits.Header([(c.keyword, c.value) for c in hdu.header.cards if _is_read(c)]))
-
-
 def read_wcs(path):
     """WCS of the first image in a FITS file, its shape in ``array_shape``; errors as of :func:`read_map`."""
-    return _equatorial_wcs(path, read_image_header(path))
+    return _equatorial_wcs(path, images.read_image_header(path))
 
 
 def read_outline(path):
@@ -199,97 +182,21 @@ def read_time_map(path, wcs, map_path):
     return _read_time(path, tuple(slice(0, n) for n in wcs.array_shape), 0.0, 0.0)
 
 
-def read_image(path, window):
-    """Pixels in ``window`` of the first image of a FITS file, first plane of a stack, native byte order."""
-    data = _with_image(path, lambda hdu: _read_section(hdu, *map(_with_ends, window, hdu.shape[-2:])))
-    if not data.dtype.isnative and data.flags.writeable:
-        return data.byteswap(inplace=True).view(data.dtype.newbyteorder("="))
-    return data.astype(data.dtype.newbyteorder("="), copy=False)
-
-
-def _with_ends(part, size):
-    return slice(*part.indices(size)[:2])
-
-
-def _read_section(hdu, rows, columns):
-    """Rows and columns of the first plane of an image; whole rows are read unless few pixels of them are used."""
-    first, shape = (0,) * (len(hdu.shape) - 2), (rows.stop - rows.start, columns.stop - columns.start)
-    if shape[1] < hdu.shape[-1] / 4:
-        return np.ascontiguousarray(hdu.section[(*first, rows, columns)])
-    data = np.empty(shape, hdu.section[(*first, slice(0, 1), slice(0, 1))].dtype)
-    for start in range(0, shape[0], _BLOCK_ROWS):
-        part = slice(rows.start + start, min(rows.start + start + _BLOCK_ROWS, rows.stop))
-        data[start : start + _BLOCK_ROWS] = hdu.section[(*first, part)][:, columns]
-    return data
-
-
 def read_template(path, window):
     """Template in the file of a filtered map, for the rows of ``window``; None if there is none."""
     try:
         template = images.read_template(path)
-    except _UNREADABLE as error:
+    except images.UNREADABLE as error:
         raise MapError(str(error)) from error
     if template is None:
         return None
     return Template(template.values, template.row_edges - window[0].start, template.step_arcmin)
 
 
-def _is_read(card):
-    return card.keyword in ("NAXIS1", "NAXIS2", "BUNIT", "TREF") or geometry.WCS_KEYWORD.fullmatch(card.keyword)
-
-
-def _with_image(path, use):
-    """``use(hdu)`` of the first image of a file whose size fits its header."""
-    if not path or not Path(path).is_file():
-        raise MapError(f"{path}: no such file; correct the map table or restore the file")
-    size = Path(path).stat().st_size
-    if not _header_ends(path):
-        raise MapError(f"{path}: not a readable FITS image (no END in its header); expected plain FITS: fetch it again")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyWarning)
-            with fits.open(path, memmap=False) as hdus:
-                hdu = next((h for h in hdus if h.is_image and h.header["NAXIS"] >= 2), None)
-                problem = _image_problem(hdu, size)
-                result = None if problem else use(hdu)
-    except _UNREADABLE as error:
-        raise MapError(
-            f"{path}: not a readable FITS image ({error}); expected plain FITS: fetch the file again"
-        ) from error
-    if problem:
-        raise MapError(f"{path}: {problem}")
-    return result
-
-
-def _header_ends(path):
-    """Whether the first header of a FITS file has an end, so that no reader looks for it through the whole file."""
-    with open(path, "rb") as file:
-        start = file.read(_LONGEST_HEADER)
-    cards = (start[k : k + 8] for k in range(0, len(start), 80))
-    return not start.startswith(b"SIMPLE") or b"END     " in cards
-
-
-def _image_problem(hdu, file_size):
-    """Why the image cannot be read, or an empty text."""
-    if hdu is None:
-        return "holds no image; expected two or more axes: give the file that holds the map"
-    if isinstance(hdu, fits.CompImageHDU) or hdu.fileinfo()["file"].compression:
-        return "is compressed; expected plain FITS: unpack it (funpack, gunzip)"
-    if hdu.header["BITPIX"] not in (8, 16, 32, 64, -32, -64):
-        return f"has BITPIX {hdu.header['BITPIX']}; expected 8, 16, 32, 64, -32 or -64: fetch the file again"
-    n_pixels = int(np.prod([int(n) for n in hdu.shape], dtype=object))
-    promised = hdu.fileinfo()["datLoc"] + n_pixels * abs(hdu.header["BITPIX"]) // 8
-    if n_pixels == 0:
-        return f"holds an image of shape {hdu.shape}; expected pixels: fetch the file again"
-    if promised > file_size:
-        return f"is truncated: the header promises {promised} bytes, found {file_size}; fetch the file again"
-    return ""
-
-
 def _equatorial_wcs(path, header):
     try:
         wcs = geometry.header_to_wcs(header)
-    except _UNREADABLE as error:
+    except images.UNREADABLE as error:
         raise MapError(f"{path}: has no usable WCS ({' '.join(str(error).split())}); correct the header") from error
     frame = wcs.wcs.radesys or "ICRS"
     if wcs.wcs.lngtyp != "RA" or frame not in ("ICRS", "FK5"):
@@ -312,7 +219,7 @@ def _check_size(path, shape):
 
 def _companion_header(path, map_path, wcs):
     """Header of a weight or time file that must cover the same pixels as the map."""
-    header = read_image_header(path)
+    header = images.read_image_header(path)
     shape = header["NAXIS2"], header["NAXIS1"]
     if shape != wcs.array_shape:
         raise MapError(f"{path}: shape {shape}; expected {wcs.array_shape} as in {map_path}: give the file of this map")
@@ -422,7 +329,7 @@ def _fill_lone_zeros(kappa, zero):
 
 def _read_weight(path, window):
     """Weights in a window, or in those rows and columns of it that have any if these are much fewer; and where."""
-    weight = read_image(path, window)
+    weight = images.read_image(path, window)
     used = _is_used(weight)
     moved = _used_window(window, used.any(axis=1), used.any(axis=0))
     if moved is None:
@@ -507,7 +414,7 @@ def _read_info(row):
 
 def _read_time(path, window, t_ref, time_zero):
     """Times in seconds since ``t_ref``, NaN where the file holds 0 (unhit) or no finite number."""
-    times = read_image(path, window)
+    times = images.read_image(path, window)
     unknown = (times == 0) | ~np.isfinite(times)
     if np.max(times, initial=0, where=~unknown) > ABSOLUTE_TIME_S:
         times = times.astype(np.float64) - t_ref

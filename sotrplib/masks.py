@@ -1,17 +1,14 @@
-"""Masks: where a map is unobserved, near its edge, under the Galaxy or under a planet.
+"""Masks: where a map is unobserved, near its edge or under a planet.
 
 Every mask is boolean and true where a pixel is NOT to be used, as the bits of :data:`tables.MASK_BITS`; only arrays
 named ``observed`` are true where there is data.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
-from sotrplib import geometry, maps, outlines, stamps
+from sotrplib import geometry, outlines, stamps
 from sotrplib.units import ARCMIN
 
-_TAPER_CELLS = 8  # a taper is computed on cells of 1 / _TAPER_CELLS of its width
 _MEDIAN_SAMPLES = 1_000_000
 _REFERENCES = {"median": 50, "percentile": 95, "max": 100}  # percentiles of the weights
 _BLOCK_ROWS = 64  # looked at at a time, few enough to stay in the cache
@@ -215,112 +212,6 @@ def _label_holes(observed):
     return labels, outside
 
 
-def taper(observed, width_pix, aspect=1.0):
-    """Cosine taper over the observed pixels: 0 where unobserved and at the border of the array, 1 well inside.
-
-    Parameters
-    ----------
-    observed : array (ny, nx) bool
-    width_pix : float
-        Distance from the edge, in rows, at which it reaches 1.
-    aspect : float
-        Width of a pixel over its height.
-
-    Returns
-    -------
-    array (ny, nx) float32
-        Good to about an eighth of the width.
-    """
-    cell = max(1, int(width_pix * min(1.0, 1 / aspect) / _TAPER_CELLS))
-    weight = _distance_to_edge(_all_observed(observed, cell), width_pix / cell, aspect)
-    weight *= np.float32(np.pi * cell / width_pix)
-    np.cos(weight, out=weight)
-    weight *= np.float32(-0.5)
-    weight += np.float32(0.5)
-    if cell == 1:
-        return weight
-    across = _refine(np.ascontiguousarray(weight.T), cell, observed.shape[1])
-    weight = _refine(np.ascontiguousarray(across.T), cell, observed.shape[0])
-    weight *= observed
-    return weight
-
-
-def apodisation(observed, step_arcmin, *, edge_arcmin=0.0, hole_arcmin=0.0):
-    """Cosine taper over the observed pixels, of one width along the outer edge and another around holes.
-
-    Parameters
-    ----------
-    observed : array (ny, nx) bool
-    step_arcmin : (float, float)
-        Physical size (dy, dx) of the pixels in the middle of the map.
-    edge_arcmin, hole_arcmin : float
-        Width of the taper along the border of the observed area, and around the holes inside; 0 for none.
-
-    Returns
-    -------
-    array (ny, nx) float32 or None
-        From 0 to 1, see :func:`taper`; None if both widths are 0.
-    """
-    if not (edge_arcmin > 0 or hole_arcmin > 0):
-        return None
-    holes, aspect = find_holes(observed), step_arcmin[1] / step_arcmin[0]
-    weight = observed.astype(np.float32)
-    if edge_arcmin > 0:
-        weight *= taper(observed | holes, edge_arcmin / step_arcmin[0], aspect)
-    if hole_arcmin > 0:
-        margin = [int(hole_arcmin / step) + 2 for step in step_arcmin]
-        framed = np.pad(~holes, [(m, m) for m in margin], constant_values=True)
-        inner = tuple(slice(m, -m) for m in margin)
-        weight *= taper(framed, hole_arcmin / step_arcmin[0], aspect)[inner]
-    return weight
-
-
-def galaxy_mask(path, shape, wcs, *, masked=0):
-    """Pixels of a map under a mask given as a FITS image.
-
-    Parameters
-    ----------
-    path : path
-        First image of the file, in any celestial projection in RA, Dec (ICRS, FK5) or Galactic coordinates.
-    shape, wcs
-        Of the map.
-    masked : {0, 1}
-        What stands for masked sky in the file: 0 (values below one half; the default, as in masks that multiply the
-        map) or 1 (values of one half and above). NaN is masked. Sky outside the file is not masked.
-
-    Returns
-    -------
-    array (ny, nx) bool
-        True where masked; the nearest pixel of the file is taken.
-
-    Raises
-    ------
-    maps.MapError
-        If the file is no FITS image with a celestial WCS, or ``masked`` is neither 0 nor 1.
-    """
-    from sotrplib import ingest
-
-    if masked not in (0, 1):
-        raise maps.MapError(f"{path}: masked is {masked!r}; expected 0 or 1, what stands for masked sky in the file")
-    header = ingest.read_image_header(path)
-    try:
-        mask_wcs = geometry.header_to_wcs(header)
-    except ValueError as error:
-        raise maps.MapError(f"{path}: {error}") from error
-    pick = None
-    if geometry.is_plain_car(wcs) and geometry.is_plain_car(mask_wcs):
-        pick = _pick_car(mask_wcs, shape, wcs)
-    values = ingest.read_image(path, pick.window if pick else (slice(None), slice(None)))
-    bad = ~(values >= 0.5) if masked == 0 else ~(values < 0.5)
-    if pick:
-        return _sample_car(bad, pick)
-    rows = max(1, 1_000_000 // shape[1])
-    parts = [
-        _sample(bad, mask_wcs, wcs, np.arange(y, min(y + rows, shape[0])), shape[1]) for y in range(0, shape[0], rows)
-    ]
-    return np.concatenate(parts)
-
-
 def disc_mask(shape, wcs, ra_deg, dec_deg, radius_arcmin):
     """Pixels whose centre lies within discs on the sky.
 
@@ -398,96 +289,6 @@ def _runs(rows, columns, distance, step, scales, shape):
     low, high = columns - half, columns + half + 1
     low, high = np.clip(low[near], 0, shape[1]), np.clip(high[near], 0, shape[1])
     return low, high, rows[near]
-
-
-def _distance_to_edge(observed, most, aspect):
-    """Distance of each pixel to the nearest one unobserved or off the array, in rows, at most ``most``; float32.
-
-    Along rows first, then over the rows in reach: for the few pixels of a taper that is less than what a general
-    distance transform takes, and than the import of one.
-    """
-    column, n_columns = np.arange(observed.shape[1], dtype=np.int32), observed.shape[1]
-    before = np.maximum.accumulate(np.where(observed, np.int32(-1), column), axis=1)
-    after = np.minimum.accumulate(np.where(observed, np.int32(n_columns), column)[:, ::-1], axis=1)[:, ::-1]
-    along = np.minimum(column - before, after - column).astype(np.float32) * np.float32(aspect)
-    along = np.minimum(along, np.float32(most), out=along) ** 2
-    row = np.arange(1, len(along) + 1, dtype=np.float32)
-    squared = np.minimum(along, (np.minimum(row, row[::-1]) ** 2)[:, None])
-    for step in range(1, int(np.ceil(most))):
-        np.minimum(squared[step:], along[:-step] + np.float32(step**2), out=squared[step:])
-        np.minimum(squared[:-step], along[step:] + np.float32(step**2), out=squared[:-step])
-    return np.sqrt(squared, out=squared)
-
-
-def _all_observed(observed, cell):
-    """Cells of ``cell`` x ``cell`` pixels that are observed throughout."""
-    if cell == 1:
-        return observed
-    pad = [(0, -n % cell) for n in observed.shape]
-    padded = np.pad(observed, pad, mode="edge")
-    rows = padded.reshape(-1, cell, padded.shape[1]).all(axis=1)  # whole rows first: they lie together in memory
-    return rows.reshape(len(rows), -1, cell).all(axis=2)
-
-
-def _refine(values, factor, n):
-    """The first ``n`` of ``factor`` times as many rows, linear between the middles of the given ones."""
-    before, after = (np.concatenate(parts) for parts in ((values[:1], values[:-1]), (values[1:], values[-1:])))
-    before -= values
-    after -= values
-    fine = np.empty((len(values), factor, values.shape[1]), values.dtype)
-    for phase in range(factor):
-        share = np.float32((phase + 0.5) / factor - 0.5)
-        np.multiply(before if share < 0 else after, abs(share), out=fine[:, phase])
-        fine[:, phase] += values
-    return fine.reshape(-1, values.shape[1])[:n]
-
-
-class _Pick(NamedTuple):
-    """Rows and columns of a CAR mask for those of a CAR map (-1: off the mask), and the window that holds them."""
-
-    rows: np.ndarray
-    columns: np.ndarray
-    window: tuple
-
-
-def _pick_car(mask_wcs, shape, wcs):
-    _, dec = geometry.pix2sky(wcs, np.arange(shape[0]), shape[1] / 2)
-    ra, _ = geometry.pix2sky(wcs, np.full(shape[1], wcs.wcs.crpix[1] - 1), np.arange(shape[1]))
-    size = mask_wcs.array_shape
-    y, _ = geometry.sky2pix(mask_wcs, 0.0, dec, size)
-    _, x = geometry.sky2pix(mask_wcs, ra, 0.0, size)
-    rows, columns = (
-        np.where(on_mask, np.floor(np.where(on_mask, p, 0) + 0.5), -1).astype(int)
-        for p, on_mask in ((y, geometry.inside(size, y, 0)), (x, geometry.inside(size, 0, x)))
-    )
-    used = rows[rows >= 0]
-    part = slice(int(used.min()), int(used.max()) + 1) if used.size else slice(0, 1)
-    return _Pick(rows, columns, (part, slice(0, size[1])))
-
-
-def _sample_car(bad, pick):
-    """Nearest pixels of the window of a CAR mask for a CAR map: rows go to rows, columns to columns."""
-    result = np.zeros((len(pick.rows), len(pick.columns)), bool)
-    in_y, in_x = pick.rows >= 0, pick.columns >= 0
-    result[np.ix_(in_y, in_x)] = bad[np.ix_(pick.rows[in_y] - pick.window[0].start, pick.columns[in_x])]
-    return result
-
-
-def _sample(bad, mask_wcs, wcs, rows, n_columns):
-    """Nearest pixels of a mask for some rows of a map, any projection."""
-    longitude, latitude = geometry.pix2sky(wcs, rows[:, None], np.arange(n_columns))
-    if mask_wcs.wcs.lngtyp == "GLON":
-        from astropy.coordinates import SkyCoord
-
-        galactic = SkyCoord(np.nan_to_num(longitude), np.nan_to_num(latitude), unit="deg").galactic
-        longitude, latitude = galactic.l.deg, galactic.b.deg
-    elif mask_wcs.wcs.lngtyp != "RA":
-        raise maps.MapError(f"mask in {mask_wcs.wcs.lngtyp} coordinates; expected RA, Dec or Galactic: reproject it")
-    y, x = geometry.sky2pix(mask_wcs, longitude, latitude, bad.shape)
-    hit = geometry.inside(bad.shape, y, x)
-    result = np.zeros(y.shape, bool)
-    result[hit] = bad[np.floor(y[hit] + 0.5).astype(int), np.floor(x[hit] + 0.5).astype(int)]
-    return result
 
 
 def _disc_windows(shape, wcs, scales, disc):

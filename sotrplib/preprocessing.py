@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sotrplib import beams, convergence, flatfield, geometry, masks, matched_filter, tables
+from sotrplib import beams, convergence, flatfield, geometry, maskfiles, masks, matched_filter, tables
 from sotrplib.maps import EmptyMapError, SkyMap
 from sotrplib.tables import MASK_BITS
 from sotrplib.template import gaussian_template, template_from_autocorrelation
@@ -109,7 +109,7 @@ def read_areas(options, shape, wcs):
     """Masks that the section ``preprocess_map`` names files of, on the pixels of a map (Areas)."""
     paths = options["galaxy_mask"], options["extra_mask"], options["noise_mask"]
     masked = options["galaxy_masked_value"]
-    return Areas(*(masks.galaxy_mask(path, shape, wcs, masked=masked) if path else None for path in paths))
+    return Areas(*(maskfiles.read_mask(path, shape, wcs, masked=masked) if path else None for path in paths))
 
 
 def summarize(sky_map):

@@ -1,4 +1,4 @@
-"""Masks against brute-force distances on the sphere."""
+"""Masks against brute-force distances on the sphere, tapers, and masks in files."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from sotrplib import geometry, maps, masks
+from sotrplib import geometry, images, maps, maskfiles, masks, tapers
 
 
 def tan_map(size=80, ra=20.0, dec=-50.0, step=0.02):
@@ -150,7 +150,7 @@ def test_taper_falls_from_one_to_zero(width, aspect, error, rng):
     observed = ragged((300, 500), rng)
     distance = distance_transform_edt(np.pad(observed, 1), sampling=(1, aspect))[1:-1, 1:-1]
     expected = 0.5 - 0.5 * np.cos(np.pi * np.clip(distance / width, 0, 1))
-    found = masks.taper(observed, width, aspect)
+    found = tapers.taper(observed, width, aspect)
     assert found.dtype == np.float32 and not found[~observed].any()
     assert np.abs(found - expected).max() <= error and np.abs(found - expected).mean() <= error / 10 + 1e-6
 
@@ -213,17 +213,17 @@ def strip_mask(system):
 
 @pytest.mark.parametrize("name", list(MAPS))
 @pytest.mark.parametrize("system", ["RA", "GLON", "AIT"])
-def test_galaxy_mask_in_any_projection(tmp_path, name, system):
+def test_mask_of_a_file_in_any_projection(tmp_path, name, system):
     """Masks in RA, Dec and Galactic coordinates, CAR and Aitoff, fall where they belong to a pixel of the mask."""
     strip_mask(system).writeto(tmp_path / "mask.fits")
     wcs = MAPS[name]
-    mask = masks.galaxy_mask(tmp_path / "mask.fits", wcs.array_shape, wcs)
+    mask = maskfiles.read_mask(tmp_path / "mask.fits", wcs.array_shape, wcs)
     ra, dec = geometry.pix2sky(wcs, *np.indices(wcs.array_shape))
     latitude = dec if system == "RA" else SkyCoord(ra, dec, unit="deg").galactic.b.deg
     assert mask[np.abs(latitude) < 8.5].all() and not mask[np.abs(latitude) > 11.5].any()
 
 
-def test_galaxy_mask_takes_the_nearest_pixel(tmp_path):
+def test_mask_of_a_file_takes_the_nearest_pixel(tmp_path):
     """A mask on the map's own pixels comes back as it is: 0 and NaN masked; or 1, if told; outside it nothing is."""
     wcs = MAPS["car"]
     values = np.ones(wcs.array_shape, np.float32)
@@ -234,32 +234,32 @@ def test_galaxy_mask_takes_the_nearest_pixel(tmp_path):
     values[0, 10] = 0
     expected = np.zeros(wcs.array_shape, bool)
     expected[window] = values[window] == 0
-    np.testing.assert_array_equal(masks.galaxy_mask(tmp_path / "mask.fits", wcs.array_shape, wcs), expected)
-    inverse = masks.galaxy_mask(tmp_path / "mask.fits", wcs.array_shape, wcs, masked=1)
+    np.testing.assert_array_equal(maskfiles.read_mask(tmp_path / "mask.fits", wcs.array_shape, wcs), expected)
+    inverse = maskfiles.read_mask(tmp_path / "mask.fits", wcs.array_shape, wcs, masked=1)
     expected[window] = values[window] == 1
     expected[0, 10] = True
     np.testing.assert_array_equal(inverse, expected)
 
 
 @pytest.mark.parametrize("name", ["tan", "full_turn"])
-def test_galaxy_mask_on_the_pixels_of_other_maps(tmp_path, name):
+def test_mask_of_a_file_on_the_pixels_of_other_maps(tmp_path, name):
     """Without the short cut for CAR, and over the seam, a mask on the map's own pixels comes back as it is."""
     wcs = MAPS[name]
     values = np.random.default_rng(1).integers(0, 2, wcs.array_shape).astype(np.uint8)
     fits.writeto(tmp_path / "mask.fits", values, wcs.to_header())
-    np.testing.assert_array_equal(masks.galaxy_mask(tmp_path / "mask.fits", values.shape, wcs), values == 0)
+    np.testing.assert_array_equal(maskfiles.read_mask(tmp_path / "mask.fits", values.shape, wcs), values == 0)
 
 
-def test_galaxy_mask_that_is_none(tmp_path):
+def test_mask_of_a_file_that_is_none(tmp_path):
     """A missing file, a file without a sky and a wrong convention are refused."""
     wcs = MAPS["tan"]
     with pytest.raises(maps.MapError, match="mask.fits: no such file"):
-        masks.galaxy_mask(tmp_path / "mask.fits", wcs.array_shape, wcs)
+        maskfiles.read_mask(tmp_path / "mask.fits", wcs.array_shape, wcs)
     fits.writeto(tmp_path / "mask.fits", np.ones((5, 5)))
     with pytest.raises(maps.MapError, match="mask.fits: CTYPE1, CTYPE2 are"):
-        masks.galaxy_mask(tmp_path / "mask.fits", wcs.array_shape, wcs)
+        maskfiles.read_mask(tmp_path / "mask.fits", wcs.array_shape, wcs)
     with pytest.raises(maps.MapError, match="masked is 2; expected 0 or 1"):
-        masks.galaxy_mask(tmp_path / "mask.fits", wcs.array_shape, wcs, masked=2)
+        maskfiles.read_mask(tmp_path / "mask.fits", wcs.array_shape, wcs, masked=2)
 
 
 @pytest.mark.parametrize(("reference", "dropped"), [("median", 10), ("percentile", 60), ("max", 99)])
@@ -273,31 +273,29 @@ def test_apodisation_has_a_width_for_edges_and_one_for_holes():
     """Weights are 1/2 at half the width from the border of the map and from a hole, 1 beyond, and 0 in the hole."""
     observed = np.ones((200, 300), bool)
     observed[95:105, 145:155] = False
-    weight = masks.apodisation(observed, (0.5, 0.5), edge_arcmin=20.0, hole_arcmin=10.0)
+    weight = tapers.apodisation(observed, (0.5, 0.5), edge_arcmin=20.0, hole_arcmin=10.0)
     assert not weight[~observed].any()
     assert weight[100, 20] == pytest.approx(0.5, abs=0.15) and weight[100, 60] == 1
     assert weight[100, 165] == pytest.approx(0.5, abs=0.15) and weight[100, 190] == 1
-    only_holes = masks.apodisation(observed, (0.5, 0.5), hole_arcmin=10.0)
+    only_holes = tapers.apodisation(observed, (0.5, 0.5), hole_arcmin=10.0)
     assert only_holes[0].min() == 1 and only_holes[100, 165] == pytest.approx(0.5, abs=0.1)
-    assert masks.apodisation(observed, (0.5, 0.5)) is None
+    assert tapers.apodisation(observed, (0.5, 0.5)) is None
 
 
-def test_galaxy_mask_is_read_in_the_rows_of_the_map(tmp_path, monkeypatch):
+def test_mask_of_a_file_is_read_in_the_rows_of_the_map(tmp_path, monkeypatch):
     """Of a mask of the sky only the declinations of the map are read; a map beside the mask has none of it."""
-    from sotrplib import ingest
-
     wcs = geometry.make_car(0.0, 0.0, 360.0, 120.0, 30.0)[1]
     values = np.random.default_rng(4).integers(0, 2, wcs.array_shape).astype("f4")
     fits.writeto(tmp_path / "mask.fits", values, wcs.to_header())
-    read, windows = ingest.read_image, []
-    monkeypatch.setattr(ingest, "read_image", lambda path, window: windows.append(window) or read(path, window))
+    read, windows = images.read_image, []
+    monkeypatch.setattr(images, "read_image", lambda path, window: windows.append(window) or read(path, window))
     shape, own = geometry.make_car(40.0, 12.0, 20.0, 5.0, 30.0)
-    found = masks.galaxy_mask(tmp_path / "mask.fits", shape, own)
+    found = maskfiles.read_mask(tmp_path / "mask.fits", shape, own)
     y, x = np.rint(geometry.sky2pix(wcs, *geometry.pix2sky(own, *np.indices(shape)))).astype(int)
     np.testing.assert_array_equal(found, values[y, x] == 0)
     assert windows[0][0] == slice(y.min(), y.max() + 1)
     shape, own = geometry.make_car(40.0, 75.0, 20.0, 5.0, 30.0)
-    assert not masks.galaxy_mask(tmp_path / "mask.fits", shape, own).any()
+    assert not maskfiles.read_mask(tmp_path / "mask.fits", shape, own).any()
 
 
 def test_weights_are_dropped_below_a_level_of_elsewhere():
