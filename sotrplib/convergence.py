@@ -146,7 +146,7 @@ def _filter_without(grid, beam_ell, sources, options):
     if len(sources.y):
         residual = paint_sources(residual.shape, grid.pixels, grid.bands, beam_ell, sources, pixel_window=window)
         np.subtract(grid.signal, residual, out=residual)
-        suspect = _uncertain(residual.shape, grid.pixels, beam_ell, sources, options["beam_error"])
+        suspect = find_suspect(residual.shape, grid.pixels, beam_ell, sources, options["beam_error"])
     whole_models = noise_models(residual, grid.ivar, suspect, grid.zones, options)
     models = [noise.cut_below(model, options["ell_min"]) for model in whole_models]
     rho_residual, kappa, template = matched_filter.filter_map(
@@ -193,7 +193,7 @@ def plan_zones(observed, pixels, bands, options):
 def noise_models(residual, ivar, suspect, zones, options):
     """Noise model of every band: the one configured, or measured in its zone.
 
-    ``residual`` is the map without its sources; where it is ``suspect`` (bool, None for nowhere) it is filled in.
+    ``residual`` is the map without its sources; where it is ``suspect`` (Suspect, None for nowhere) it is filled in.
     """
     if options["noise_model"] == "white":
         return [noise.white()] * sum(zone.n_bands for zone in zones)
@@ -201,7 +201,7 @@ def noise_models(residual, ivar, suspect, zones, options):
         return [noise.power_law(options["ell_knee"], options["alpha"])] * sum(zone.n_bands for zone in zones)
     models = []
     for zone in zones:
-        doubtful = None if suspect is None else suspect[zone.rows]
+        doubtful = None if suspect is None else cut_rows(suspect, zone.rows)
         part = residual[zone.rows], ivar[zone.rows], doubtful
         models += [_measure_noise(*part, zone, options["noise_shear"])] * zone.n_bands
     return models
@@ -276,21 +276,38 @@ def _measure_noise(residual, ivar, suspect, zone, shear):
     if n_inside < _FEWEST_PIXELS:
         log.warning("noise: only %d pixels away from edges; white noise assumed", n_inside)
         return noise.white()
-    if suspect is not None and suspect.any():
-        residual = inpainting.fill(residual, np.where(suspect, np.float32(0), ivar))
-    return noise.estimate(residual * np.sqrt(ivar), zone.taper, zone.step_rad, shear=shear)
+    whitened = residual * np.sqrt(ivar)
+    if suspect is not None:
+        inpainting.fill_spots(whitened, ivar > 0, suspect.pixels, suspect.windows)
+    return noise.estimate(whitened, zone.taper, zone.step_rad, shear=shear)
 
 
-def _uncertain(shape, pixels, beam_ell, sources, beam_error):
-    """Pixels around sources so bright (SNR > 0.3 / beam_error) that what the beam leaves of them shows in the noise."""
+class Suspect(NamedTuple):
+    """Pixels (ny, nx) bool that are not to count as noise, and windows (rows, columns: slices) that hold them all."""
+
+    pixels: np.ndarray
+    windows: list
+
+
+def find_suspect(shape, pixels, beam_ell, sources, beam_error):
+    """Discs around sources so bright (SNR > 0.3 / beam_error) that what the beam leaves of them shows in the noise."""
     y, x, _, snr = (values[sources.snr > 0.3 / beam_error] for values in sources)
     radius = 2 * beams.transform_fwhm_rad(*beam_ell) * np.sqrt(np.maximum(np.log2(snr * beam_error / 0.3), 1))
-    result = np.zeros(shape, bool)
+    result = Suspect(np.zeros(shape, bool), [])
     for row, column, reach in zip(y, x, radius, strict=True):
         dy, dx = pixels.dy_rad[round(row)], pixels.dx_rad[round(row)]
         low, left = max(0, int(row - reach / dy)), max(0, int(column - reach / dx))
         window = slice(low, int(row + reach / dy) + 2), slice(left, int(column + reach / dx) + 2)
-        rows, columns = np.ogrid[: result[window].shape[0], : result[window].shape[1]]
+        part = result.pixels[window]
+        rows, columns = np.ogrid[: part.shape[0], : part.shape[1]]
         distance = np.hypot((rows + low - row) * dy, (columns + left - column) * dx)
-        result[window] |= distance < reach
+        part |= distance < reach
+        result.windows.append((slice(low, low + part.shape[0]), slice(left, left + part.shape[1])))
     return result
+
+
+def cut_rows(suspect, rows):
+    """What is suspect in some rows of a map."""
+    cut = [(slice(max(w.start, rows.start), min(w.stop, rows.stop)), columns) for w, columns in suspect.windows]
+    moved = [(slice(w.start - rows.start, w.stop - rows.start), columns) for w, columns in cut if w.start < w.stop]
+    return Suspect(suspect.pixels[rows], moved)

@@ -11,6 +11,7 @@ from sotrplib import bodies, geometry
 from sotrplib.bodies import KINDS
 
 _GRID_PIXELS = 32
+_MOST_PAIRS = 4_000_000  # of bodies and places, whose distances are looked at at a time
 
 
 def moving_objects(time_unix_s, site, options, *, box=None, kinds=KINDS):
@@ -184,15 +185,15 @@ def _near_map(ephemeris, wcs, clock, site, margin_arcmin):
     units = [bodies.directions(ephemeris, rows, bodies.within_span(ephemeris, rows, time), site)[0] for time in times]
     path = sum(np.linalg.norm(units[i + 1] - units[i], axis=1) for i in (0, 1))
     points, spacing = _grid_of(clock.shape, wcs)
-    reach = spacing + path + np.radians(margin_arcmin / 60) + 0.01
-    middle, place = points.mean(axis=0), np.nan_to_num(units[1])
+    reach, place = spacing + path + np.radians(margin_arcmin / 60) + 0.01, np.nan_to_num(units[1])
+    if not len(points):
+        return rows[:0]
+    middle = points.mean(axis=0)
     around = np.linalg.norm(points - middle, axis=1).max(initial=0.0)
     near = np.flatnonzero(np.linalg.norm(place - middle, axis=1) <= around + reach)
-    if near.size:
-        from scipy.spatial import cKDTree
-
-        near = near[cKDTree(points).query(place[near])[0] <= reach[near]]
-    return rows[near]
+    parts = np.array_split(near, 1 + near.size * len(points) // _MOST_PAIRS)
+    highest = np.concatenate([(place[part] @ points.T).max(axis=1, initial=-1.0) for part in parts])  # cosine
+    return rows[near[np.sqrt(np.maximum(2 - 2 * highest, 0)) <= reach[near]]]
 
 
 def _grid_of(shape, wcs):

@@ -415,9 +415,11 @@ def _read_info(row):
 def _read_time(path, window, t_ref, time_zero):
     """Times in seconds since ``t_ref``, NaN where the file holds 0 (unhit) or no finite number."""
     times = images.read_image(path, window)
-    unknown = (times == 0) | ~np.isfinite(times)
-    if np.max(times, initial=0, where=~unknown) > ABSOLUTE_TIME_S:
-        times = times.astype(np.float64) - t_ref
-    elif time_zero != t_ref:
-        times = times + np.float64(time_zero - t_ref)
-    return np.where(unknown, np.float32(np.nan), times.astype(np.float32))
+    absolute = np.any((times > ABSOLUTE_TIME_S) & (times < np.inf))
+    shift = -t_ref if absolute else time_zero - t_ref
+    result = np.empty(times.shape, np.float32)
+    for start in range(0, len(times), _BLOCK_ROWS):
+        part = times[start : start + _BLOCK_ROWS]
+        moved = part + np.float64(shift) if shift else part
+        result[start : start + _BLOCK_ROWS] = np.where((part != 0) & np.isfinite(part), moved, np.nan)
+    return result

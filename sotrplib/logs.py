@@ -24,7 +24,9 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 LEVEL_VARIABLE = "SOTRP_LOG_LEVEL"  # environment variable: DEBUG, INFO or WARNING
 _USED = "used {cpu_s:.2f} s of CPU, {memory_mb:.0f} MB at the peak, read {read_mb:.1f} MB, wrote {written_mb:.1f} MB"
 _FOUND = re.compile(re.sub(r"\{(\w+):\S+?\}", r"(?P<\1>[\\d.]+)", _USED) + "$")
+_GARBAGE_OBJECTS = 50_000  # more than before, by which garbage is looked for; Python's own number is 700
 _log = logging.getLogger(__name__)
+gc.set_threshold(_GARBAGE_OBJECTS)  # the many objects of imports are no garbage, and the search for it a tenth of a job
 atexit.register(gc.freeze)  # a fifth of a small job was the search for garbage in what the process is about to give up
 
 

@@ -134,11 +134,15 @@ def write_sky_map(path, skymap, attrs=None, *, more_arrays=None, frames=None):
         arrays["maps/time"] = (skymap.time, _IMAGES["time"])
     own = _own_attrs(skymap.info, skymap.wcs, skymap.rho.shape)
     store.write(path, attrs={**own, **(attrs or {})}, arrays=arrays | (more_arrays or {}), frames=frames)
+    if _kept:
+        images |= {} if skymap.time is None else {"time": skymap.time}
+        types = {"mask": np.uint8}
+        _keep(path, {name: np.ascontiguousarray(i, types.get(name, np.float32)) for name, i in images.items()})
 
 
 @contextmanager
 def keep_last():
-    """Keep the map that was read last, whole, in memory: who reads it again gets the same one, which cannot be written.
+    """Keep the map that was written or read last, whole, in memory: who reads it gets the same one, not to be changed.
 
     A context manager, for a process that does all stages of a map.
     """
@@ -211,10 +215,19 @@ def read_sky_map(path, window=None, *, template=None, with_time=True):
     """
     if window is not None or not _kept:
         return _read_sky_map(path, window, template, with_time)
-    key = str(path), os.stat(path).st_mtime_ns
+    key = _key_of(path)
     if key not in _kept[0]:
-        _kept[0] = {key: _without_writing(_read_sky_map(path, None, None, True))}
+        _keep(path)
     return _kept[0][key]
+
+
+def _keep(path, images=None):
+    """Keep the map of a file, of which the images may be at hand."""
+    _kept[0] = {_key_of(path): _without_writing(_read_sky_map(path, None, None, True, images))}
+
+
+def _key_of(path):
+    return str(path), os.stat(path).st_mtime_ns
 
 
 def _without_writing(skymap):
@@ -224,18 +237,19 @@ def _without_writing(skymap):
     return skymap
 
 
-def _read_sky_map(path, window, template, with_time):
+def _read_sky_map(path, window, template, with_time, images=None):
     attrs = _read_usable(path)
     whole = geometry.text_to_wcs(attrs["wcs"])
     window = window or tuple(slice(0, n) for n in whole.array_shape)
     has_time = with_time and "maps/time" in store.list_contents(path)
-    rho, kappa, mask = (store.read_array(path, f"maps/{name}", window) for name in ("rho", "kappa", "mask"))
+    names = ("rho", "kappa", "mask", *(["time"] if has_time else []))
+    images = images or {name: store.read_array(path, f"maps/{name}", window) for name in names}
     template, first = template or read_template(path), window[0].start or 0
     return SkyMap(
-        rho=rho,
-        kappa=kappa,
-        time=store.read_array(path, "maps/time", window) if has_time else None,
-        mask=mask,
+        rho=images["rho"],
+        kappa=images["kappa"],
+        time=images.get("time"),
+        mask=images["mask"],
         wcs=geometry.slice_wcs(whole, window),
         info=MapInfo(**attrs["info"]),
         template=templates.select_bands(template, range(len(template.values)), template.row_edges - first),

@@ -42,3 +42,20 @@ def test_any_size_and_nothing_observed(shape):
     assert not inpainting.fill(np.ones(shape, np.float32), np.zeros(shape, np.float32)).any()
     ones = np.ones(shape, np.float32)
     np.testing.assert_array_equal(inpainting.fill(ones, ones), ones)
+
+
+@pytest.mark.parametrize(("corner", "most"), [((40, 50), 0.12), ((0, 0), 0.3), ((90, 110), 0.3)])
+def test_spots_are_filled_from_around_them(corner, most):
+    """A spot in a slope, at an edge too, gets the level around it; nothing else changes, unobserved pixels neither."""
+    y, x = np.mgrid[:100, :120]
+    slope = (1 + 0.01 * y + 0.01 * x).astype(np.float32)
+    observed = np.ones(slope.shape, bool)
+    observed[:, 60:62] = False
+    window = tuple(slice(c, c + 10) for c in corner)
+    empty = np.zeros_like(observed)
+    empty[window] = True
+    image = np.where(observed & ~empty, slope, np.float32(1e6))
+    given = image.copy()
+    inpainting.fill_spots(image, observed, empty, [window])
+    np.testing.assert_array_equal(image[~empty | ~observed], given[~empty | ~observed])
+    assert np.abs(image - slope)[empty & observed].max() < most
