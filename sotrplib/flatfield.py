@@ -48,8 +48,11 @@ def tile_rms(snr, weight, tile_pix, *, clip_sigma=3.0, iterations=_ITERATIONS):
     rms, count : ndarray (nty, ntx)
         NaN and 0 where a tile has no pixel; ``count`` is the pixels kept by the clipping.
     """
-    squares = ((np.square(snr[rows], dtype=np.float32), weight[rows]) for rows in _blocks(len(snr), tile_pix[0]))
-    return _tiles(squares, tile_pix, clip_sigma, iterations)
+
+    def read(rows):
+        return np.square(snr[rows], dtype=np.float32), weight[rows]
+
+    return _tiles(read, len(snr), tile_pix, (clip_sigma, iterations))
 
 
 def local_rms(snr, weight, tile_pix, *, clip_sigma=3.0, min_pixels=400):
@@ -77,8 +80,12 @@ def measure(rho, kappa, mask, tile_pix, *, clip_sigma=3.0, min_pixels=400):
     tile_pix, clip_sigma, min_pixels
         See :func:`local_rms`.
     """
-    squares = (_read_squares(rho[rows], kappa[rows], mask[rows] == 0) for rows in _blocks(len(rho), tile_pix[0]))
-    return _smooth_field(_tiles(squares, tile_pix, clip_sigma, _ITERATIONS), rho.shape, tile_pix, min_pixels)
+
+    def read(rows):
+        return _read_squares(rho[rows], kappa[rows], mask[rows] == 0)
+
+    tiles = _tiles(read, len(rho), tile_pix, (clip_sigma, _ITERATIONS))
+    return _smooth_field(tiles, rho.shape, tile_pix, min_pixels)
 
 
 def uniform(shape):
@@ -144,9 +151,10 @@ def _read_squares(rho, kappa, good):
         return np.square(rho) / kappa, good
 
 
-def _tiles(rows_of_tiles, tile_pix, clip_sigma, iterations):
-    """rms and count (nty, ntx) from the squares (ty, nx), which are overwritten, and weights of each row of tiles."""
-    rows = [_row_of_tiles(*given, tile_pix[1], (clip_sigma, iterations)) for given in rows_of_tiles]
+def _tiles(read, n_rows, tile_pix, clip):
+    """rms and count (nty, ntx) of tiles; ``read`` gives squares, to be overwritten, and weights of some rows."""
+    blocks = list(_blocks(n_rows, tile_pix[0]))
+    rows = workers.in_threads(lambda block: _row_of_tiles(*read(block), tile_pix[1], clip), blocks)
     return tuple(np.array(values) for values in zip(*rows, strict=True))
 
 
