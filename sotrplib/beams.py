@@ -17,7 +17,7 @@ _MERGE_RELATIVE = 1e-3  # radii closer than this fraction are one sample
 _MERGE_ARCMIN = 1e-3
 _WING = 4.0  # width of the wing that makes up for a missing solid angle, in FWHM
 _STEPS_PER_FWHM = 60
-_STEPS = 30  # of an integral over a beam, in a half width
+_AT_ONCE = 1_000_000  # values of an integrand in memory
 _LITTLE = 1e-7  # what of a transform does not count for the width of its beam
 
 
@@ -228,7 +228,7 @@ def beam_transform(beam, ell):
 def solid_angle_sr(beam):
     """Solid angle of a beam: 2 pi integral B(r) r dr, in sr, by Simpson's rule."""
     end = beam.radius_arcmin[-1]
-    part, weight = _simpson(max(_STEPS * end / _half_width_arcmin(beam), 400))
+    part, weight = _simpson(max(_STEPS_PER_FWHM * end / (2 * _half_width_arcmin(beam)), 400))
     return float(2 * np.pi * (end * ARCMIN) ** 2 * np.sum(weight * part * profile_at(beam, part * end)))
 
 
@@ -270,15 +270,18 @@ def _transform(radial, end, width, at):
     """Fourier transform in two dimensions at ``at`` (n,) of a function of the radius, of a width, 0 beyond ``end``.
 
     By the slice through its centre, which is the transform of the function seen from the side. Along the slice at
-    ``end`` sin(theta), whose equal steps converge fast; along the line of sight by Simpson's rule.
+    ``end`` sin(theta), whose equal steps converge fast once they follow the cosine (a quarter of one a radian
+    of phase) and the width; along the line of sight by Simpson's rule.
     """
     n_steps = int(0.3 * np.max(at) * end + 4 * end / width) + 50
     theta = np.linspace(0, np.pi / 2, n_steps + 1)
     place, chord = end * np.sin(theta), end * np.cos(theta)
-    depth, weight = _simpson(_STEPS * end / width)
-    seen = chord**2 * (radial(np.hypot(place[:, None], chord[:, None] * depth)) @ weight) * (2 * np.pi / n_steps)
+    depth, weight = _simpson(_STEPS_PER_FWHM * end / (2 * width))
+    pieces = np.array_split(np.arange(place.size), 1 + place.size * depth.size // _AT_ONCE)
+    seen = [radial(np.hypot(place[k, None], chord[k, None] * depth)) @ weight for k in pieces]
+    seen = np.concatenate(seen) * chord**2 * (2 * np.pi / n_steps)
     seen[[0, -1]] /= 2
-    pieces = np.array_split(at.ravel(), 1 + at.size * place.size // 4_000_000)
+    pieces = np.array_split(at.ravel(), 1 + at.size * place.size // _AT_ONCE)
     return np.concatenate([np.cos(np.outer(piece, place)) @ seen for piece in pieces])
 
 

@@ -146,7 +146,7 @@ def _filter_without(grid, beam_ell, sources, options):
     if len(sources.y):
         residual = paint_sources(residual.shape, grid.pixels, grid.bands, beam_ell, sources, pixel_window=window)
         np.subtract(grid.signal, residual, out=residual)
-        suspect = find_suspect(residual.shape, grid.pixels, beam_ell, sources, options["beam_error"])
+        suspect = _find_suspect(residual.shape, grid.pixels, beam_ell, sources, options["beam_error"])
     whole_models = noise_models(residual, grid.ivar, suspect, grid.zones, options)
     models = [noise.cut_below(model, options["ell_min"]) for model in whole_models]
     rho_residual, kappa, template = matched_filter.filter_map(
@@ -201,7 +201,7 @@ def noise_models(residual, ivar, suspect, zones, options):
         return [noise.power_law(options["ell_knee"], options["alpha"])] * sum(zone.n_bands for zone in zones)
     models = []
     for zone in zones:
-        doubtful = None if suspect is None else cut_rows(suspect, zone.rows)
+        doubtful = None if suspect is None else _cut_rows(suspect, zone.rows)
         part = residual[zone.rows], ivar[zone.rows], doubtful
         models += [_measure_noise(*part, zone, options["noise_shear"])] * zone.n_bands
     return models
@@ -278,7 +278,7 @@ def _measure_noise(residual, ivar, suspect, zone, shear):
         return noise.white()
     whitened = residual * np.sqrt(ivar)
     if suspect is not None:
-        inpainting.fill_spots(whitened, ivar > 0, suspect.pixels, suspect.windows)
+        inpainting.fill_spots(whitened, ivar, suspect.pixels, suspect.windows)
     return noise.estimate(whitened, zone.taper, zone.step_rad, shear=shear)
 
 
@@ -289,7 +289,7 @@ class Suspect(NamedTuple):
     windows: list
 
 
-def find_suspect(shape, pixels, beam_ell, sources, beam_error):
+def _find_suspect(shape, pixels, beam_ell, sources, beam_error):
     """Discs around sources so bright (SNR > 0.3 / beam_error) that what the beam leaves of them shows in the noise."""
     y, x, _, snr = (values[sources.snr > 0.3 / beam_error] for values in sources)
     radius = 2 * beams.transform_fwhm_rad(*beam_ell) * np.sqrt(np.maximum(np.log2(snr * beam_error / 0.3), 1))
@@ -306,7 +306,7 @@ def find_suspect(shape, pixels, beam_ell, sources, beam_error):
     return result
 
 
-def cut_rows(suspect, rows):
+def _cut_rows(suspect, rows):
     """What is suspect in some rows of a map."""
     cut = [(slice(max(w.start, rows.start), min(w.stop, rows.stop)), columns) for w, columns in suspect.windows]
     moved = [(slice(w.start - rows.start, w.stop - rows.start), columns) for w, columns in cut if w.start < w.stop]

@@ -29,19 +29,26 @@ def fill(image, weight):
     return inpaint(pad(image, shape), pad(weight, shape))[: image.shape[0], : image.shape[1]]
 
 
-def fill_spots(image, observed, empty, windows):
-    """Fill the ``empty`` pixels (bool) of small windows, in place, from what is observed around them.
+def fill_spots(image, weight, empty, windows):
+    """Fill the ``empty`` pixels of small windows, in place, from what has weight around them.
 
-    Each window, two slices (rows, columns), is taken with as much again on all sides, so that the cost is that of the
-    windows and not of the image.
+    Parameters
+    ----------
+    image, weight : ndarray (ny, nx) float32
+        Pixels of zero weight are neither used nor filled.
+    empty : ndarray (ny, nx) bool
+    windows : list of (slice, slice)
+        Rows and columns that hold all empty pixels; each is taken with as much again on all sides, so that the cost is
+        that of the windows and not of the image.
     """
     for window in windows:
         around = tuple(
             slice(max(0, 2 * w.start - w.stop), min(n, 2 * w.stop - w.start))
             for w, n in zip(window, image.shape, strict=True)
         )
-        part, spot = image[around], empty[around] & observed[around]
-        part[spot] = fill(part, (observed[around] & ~spot).astype(np.float32))[spot]
+        part, observed = image[around], weight[around] > 0
+        spot = empty[around] & observed
+        part[spot] = fill(part, (observed & ~spot).astype(np.float32))[spot]
 
 
 def inpaint(image, weight):

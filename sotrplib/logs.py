@@ -26,7 +26,7 @@ _USED = "used {cpu_s:.2f} s of CPU, {memory_mb:.0f} MB at the peak, read {read_m
 _FOUND = re.compile(re.sub(r"\{(\w+):\S+?\}", r"(?P<\1>[\\d.]+)", _USED) + "$")
 _GARBAGE_OBJECTS = 50_000  # more than before, by which garbage is looked for; Python's own number is 700
 _log = logging.getLogger(__name__)
-gc.set_threshold(_GARBAGE_OBJECTS)  # the many objects of imports are no garbage, and the search for it a tenth of a job
+gc.set_threshold(_GARBAGE_OBJECTS)  # what is imported is no garbage: a twentieth of a small job was to look
 atexit.register(gc.freeze)  # a fifth of a small job was the search for garbage in what the process is about to give up
 
 

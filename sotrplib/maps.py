@@ -136,8 +136,7 @@ def write_sky_map(path, skymap, attrs=None, *, more_arrays=None, frames=None):
     store.write(path, attrs={**own, **(attrs or {})}, arrays=arrays | (more_arrays or {}), frames=frames)
     if _kept:
         images |= {} if skymap.time is None else {"time": skymap.time}
-        types = {"mask": np.uint8}
-        _keep(path, {name: np.ascontiguousarray(i, types.get(name, np.float32)) for name, i in images.items()})
+        _keep(path, {name: np.ascontiguousarray(image) for name, image in images.items()})
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Beams and bands: Gaussians have closed forms; measured profiles have known solid angles and awkward radii."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -196,3 +197,16 @@ def test_faults_of_an_instrument_file(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(beams.BeamError, match=message):
         beams.load_instruments(path)
+
+
+def test_transform_of_a_wide_profile_takes_little_memory(tmp_path):
+    """A profile of three degrees around a core of 1.5 arcmin has the transform of the core, in 200 MB."""
+    radius = np.append(np.arange(0, 360, 2.0), np.geomspace(400, 10800, 50))
+    beam = beams.read_profile(write_profile(tmp_path / "b.txt", radius, np.exp(-4 * np.log(2) * (radius / 90) ** 2)))
+    ell = np.arange(0, 30000, 1000.0)
+    tracemalloc.start()
+    found = beams.beam_transform(beam, ell)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200e6
+    np.testing.assert_allclose(found, np.exp(-0.5 * (ell * sigma_rad(1.5)) ** 2), atol=1e-6)

@@ -56,6 +56,6 @@ def test_spots_are_filled_from_around_them(corner, most):
     empty[window] = True
     image = np.where(observed & ~empty, slope, np.float32(1e6))
     given = image.copy()
-    inpainting.fill_spots(image, observed, empty, [window])
+    inpainting.fill_spots(image, observed.astype(np.float32), empty, [window])
     np.testing.assert_array_equal(image[~empty | ~observed], given[~empty | ~observed])
     assert np.abs(image - slope)[empty & observed].max() < most

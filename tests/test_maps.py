@@ -1,5 +1,6 @@
 """The filtered map and its file."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -95,3 +96,22 @@ def test_a_kept_map_is_read_once(tmp_path, rng):
     again = maps.read_sky_map(path)
     assert again is not maps.read_sky_map(path) and again.rho.flags.writeable
     np.testing.assert_array_equal(again.rho, first.rho)
+
+
+@pytest.mark.parametrize("with_time", [True, False])
+def test_a_map_just_written_is_kept_as_its_file_has_it(tmp_path, rng, with_time):
+    """Within ``keep_last`` a map that was written is not read again, and is what its file holds, types included."""
+    given = make_sky_map(rng)
+    given = dataclasses.replace(given, rho=given.rho.astype(float), time=given.time if with_time else None)
+    path = tmp_path / "map.h5"
+    with maps.keep_last():
+        maps.write_sky_map(path, given, {"status": "ok"})
+        kept = maps.read_sky_map(path)
+        assert np.shares_memory(kept.kappa, given.kappa) and not kept.rho.flags.writeable
+    read = maps.read_sky_map(path)
+    assert read.info == kept.info and (kept.time is None) == (read.time is None) == (not with_time)
+    for name in ("rho", "kappa", "mask", *(["time"] if with_time else [])):
+        one, other = getattr(kept, name), getattr(read, name)
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(kept.template.values, read.template.values)
