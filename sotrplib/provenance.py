@@ -45,7 +45,7 @@ def file_digest(path, mode="full"):
         misses a change between the blocks; it is for maps too large to be read only to be compared.
     """
     size = os.path.getsize(path)
-    digest = hashlib.blake2b(str(size).encode(), digest_size=16)
+    digest = hashlib.sha256(str(size).encode())  # twice as fast as blake2b where the processor has instructions for it
     with open(path, "rb") as file:
         if mode == "full" or size <= SAMPLED_BLOCKS * BLOCK:
             for block in iter(lambda: file.read(BLOCK), b""):

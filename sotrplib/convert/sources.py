@@ -147,6 +147,7 @@ _ELSEWHERE = {
     "lightserve": "light curves are in results/lightcurves; nothing is sent over HTTP",
 }
 _NO_NEED = ("cutout",)
+_SWITCHES = {"maps": "export_map.every_run", "lightcurvedb": "write_lightcurvedb.enabled"}
 _DATABASE = "its address is in the environment variables of lightcurvedb, see config/README.md"
 _HTTP = "nothing is sent over HTTP"
 _OUTPUT_OPTIONS = {
@@ -163,20 +164,18 @@ def convert_outputs(draft, name, given):
     """Outputs of one list, ``source_outputs``, ``outputs`` or ``map_outputs``: formats, in folders of our own."""
     for n, entry in enumerate(given):
         where, kind = f"{name}[{n}]", entry.get("output_type")
-        _output(draft, where, kind, entry)
+        _output(draft, f"{where}.output_type", kind)
+        if kind == "maps":
+            _fields(draft, f"{where}.fields", entry.get("fields") or [])
         done = ("output_type", "fields") if kind == "maps" else ("output_type",)
         apply_rules(draft, where, entry, _OUTPUT_OPTIONS, done=done)
 
 
-def _output(draft, where, kind, entry):
-    option = f"{where}.output_type"
-    if kind == "maps":
-        draft.put("export_map.every_run", True, option, kind)
-        _fields(draft, f"{where}.fields", entry.get("fields") or [])
-    elif kind == "lightcurvedb":
-        draft.put("write_lightcurvedb.enabled", True, option, kind)
-    elif kind in _FORMATS:
+def _output(draft, option, kind):
+    if kind in _FORMATS:
         draft.add("export_catalogs.formats", _FORMATS[kind], option, kind)
+    elif kind in _SWITCHES:
+        draft.put(_SWITCHES[kind], True, option, kind)
     elif kind in _NO_NEED:
         draft.skip(option, kind, _ELSEWHERE[kind])
     else:
