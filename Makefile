@@ -22,7 +22,9 @@ export UV_SYSTEM_CERTS ?= true
 help: ## this list
 	awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# Compiled once and not in each job, where the environment forbids Python to keep what it compiles.
 env: .venv/installed ## the environment .venv, from requirements.lock (uv where present, else pip)
+	.venv/bin/python -m compileall -q sotrplib
 
 .venv/installed: requirements.lock
 	python='$(PYTHON)'; [ -n "$$python" ] || { echo '$(NO_PYTHON)' >&2; exit 1; }; \

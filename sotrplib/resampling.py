@@ -212,19 +212,36 @@ def _interpolate(image, low, weights, n_columns):
     """Weighted sums of the taps around the pixels ``low`` (rows, first columns), weights (n rows, n taps) for each."""
     first = [p - (w.shape[1] // 2 - 1) for p, w in zip(low, weights, strict=True)]
     by_y, by_x = (w.astype("f4").T[:, :, None] for w in weights)
-    rows = sum(w * _take_rows(image, first[0] + k, 0) for k, w in enumerate(by_y))
-    return sum(w * _take_columns(rows, first[1] + k, n_columns, 0) for k, w in enumerate(by_x))
+    rows = _weighted_sum(by_y, (_take_rows(image, first[0] + k, 0) for k in range(len(by_y))))
+    return _weighted_sum(by_x, (_take_columns(rows, first[1] + k, n_columns, 0) for k in range(len(by_x))))
+
+
+def _weighted_sum(weights, images):
+    """Sum of images times their weights, in two arrays: new ones for each tap would take as long as the sum."""
+    pairs = zip(weights, images, strict=True)
+    total = np.multiply(*next(pairs))
+    product = np.empty_like(total)
+    for weight, image in pairs:
+        total += np.multiply(weight, image, out=product)
+    return total
 
 
 def _take_rows(image, rows, fill):
-    """Rows of an image, ``fill`` off it."""
+    """Rows of an image, ``fill`` off it; a view where they follow each other on it."""
+    if rows[0] >= 0 and rows[-1] < len(image) and (np.diff(rows) == 1).all():
+        return image[rows[0] : rows[-1] + 1]
     taken = image[np.clip(rows, 0, len(image) - 1)]
     taken[(rows < 0) | (rows >= len(image))] = fill
     return taken
 
 
 def _take_columns(image, first, count, fill):
-    """``count`` columns of each row from the column ``first`` (n rows,) on, ``fill`` off the image."""
+    """``count`` columns of each row from the column ``first`` (n rows,) on, ``fill`` off the image.
+
+    A view where all rows begin at the same column and end on the image.
+    """
+    if 0 <= first[0] <= image.shape[1] - count and (first == first[0]).all():
+        return image[:, first[0] : first[0] + count]
     taken = np.full((len(image), count), fill, image.dtype)
     for start in np.unique(first):
         chosen, low, high = first == start, max(start, 0), min(start + count, image.shape[1])
