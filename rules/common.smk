@@ -87,7 +87,8 @@ COADD_OPTIONS = ("correct_pointing", "moving_mask_arcmin", "flatfield_tile_deg",
 
 
 # Files from outside are inputs whose time stamps do not count (`ancient`); a digest of their bytes among the
-# parameters makes a job run again. Simulated files are made by rules and followed like any other output.
+# parameters makes a job run again, or for maps, too many to be read by each plan, which version of them there is.
+# Simulated files are made by rules and followed like any other output.
 
 
 def dated(paths):
@@ -140,10 +141,11 @@ def made_files(wildcards):
     return [path for path in named_files(wildcards) if is_made(path)]
 
 
-def map_digest(wildcards):
-    """Digest of the bytes of a map's files from outside."""
-    paths = mapindex.outside_files(map_row(wildcards))
-    return provenance.map_digest(wildcards.map_id, paths, config["maps"]["digest"])
+def map_version(wildcards):
+    """Which version of a map's files from outside there is; their bytes are read for it only if they are new."""
+    map_id, paths = wildcards.map_id, mapindex.outside_files(map_row(wildcards))
+    of_it = [f"results/{stage}/{map_id}.h5" for stage in ("preprocessed", "recovery")]
+    return provenance.map_version(map_id, paths, config["maps"]["digest"], made=lambda: any(map(os.path.exists, of_it)))
 
 
 @cache

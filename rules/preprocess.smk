@@ -50,7 +50,7 @@ rule preprocess_map:
         options=config["preprocess_map"],
         strip_mpix=config["maps"]["strip_mpix"],
         ephemerides=MASKED,
-        digest=map_digest,
+        version=map_version,
         digest_mode=config["maps"]["digest"],
         digests=digests_of(filter_files),
         code=code("preprocess_map"),

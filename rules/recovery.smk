@@ -31,7 +31,7 @@ rule measure_recovery:
         preprocess=config["preprocess_map"],
         photometry=config["forced_photometry"],
         search=config["find_sources"],
-        digest=map_digest,
+        version=map_version,
         digests=digests_of(masked_files),
         code=code("measure_recovery"),
     script:

@@ -1,7 +1,5 @@
 """Filter one map: rho, kappa, time and mask in the one form that all later stages read."""
 
-from functools import partial
-
 from sotrplib import assembly, beams, logs, mapindex, provenance
 
 
@@ -12,10 +10,14 @@ def filter_map(job):
     beam, site = beams.band_beam(band), (band.latitude_deg, band.longitude_deg, band.height_m)
     source = assembly.Source(row, band, beam, params.options, params.ephemerides, site)
     cut = assembly.Cut(params.box, params.box_margin_arcmin, params.box_cut == "filtered")
-    digest = params.digest_mode, params.digest
-    unchanged = partial(provenance.require_unchanged, row["map_id"], mapindex.outside_files(row), *digest)
-    filtered = assembly.filter_map(source, cut, params.strip_mpix, job.output[0], when_read=unchanged)
-    return filtered, {"site": site, "fwhm_arcmin": beams.beam_fwhm_arcmin(beam)}
+    about = {"site": site, "fwhm_arcmin": beams.beam_fwhm_arcmin(beam)}
+
+    def compare():
+        about["inputs_digest"] = provenance.require_unchanged(
+            row["map_id"], mapindex.outside_files(row), params.digest_mode
+        )
+
+    return assembly.filter_map(source, cut, params.strip_mpix, job.output[0], when_read=compare), about
 
 
 def write(path, result, attrs):

@@ -75,14 +75,10 @@ def inputs_digest(paths, cache_file, mode="full"):
         Changes with the names, the number and the bytes of the files and with nothing else.
     """
     known = _read_cache(cache_file)
-    stamps = {str(path): _stamp(path, mode) for path in paths}
-    unread = [path for path, stamp in stamps.items() if stamp and not _describes(known.get(path), stamp)]
-    digests = dict(zip(unread, _file_digests(unread, mode), strict=True))
-    found = {path: _entry(stamp, digests.get(path), known.get(path)) for path, stamp in stamps.items()}
+    found = _renew(known, {str(path): _stamp(path, mode) for path in paths}, mode)
     if found != known:
         _write_cache(cache_file, found)
-    text = json.dumps([[path, entry["digest"]] for path, entry in found.items()])
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return _digest_of(found)
 
 
 def shared_digest(path, folder):
@@ -95,29 +91,111 @@ class InputChanged(ValueError):
     """An input that was replaced after its job was planned or while it was read."""
 
 
-def map_digest(map_id, paths, mode):
-    """Digest of the files of a map that come from outside, kept in a cache of the map's own; empty without any."""
-    return inputs_digest(paths, Path(DIGESTS, f"{map_id}.json"), mode) if paths else ""
+def map_version(map_id, paths, mode, *, made):
+    """Which version of a map's files from outside there is: changes when their bytes do.
+
+    The bytes of a map that nothing was made of yet need not be known to plan its jobs, and reading those of ten
+    thousand maps would take hours. So they are not read: the job that reads the map takes their digest
+    (:func:`require_unchanged`), and only files that have a new size or time stamp by then are read to be compared.
+
+    Parameters
+    ----------
+    map_id : str
+    paths : list of path
+        Files from outside; one that does not exist counts as such.
+    mode : {"full", "sampled"}
+        See :func:`file_digest`.
+    made : function without arguments
+        Whether anything was made of the map.
+
+    Returns
+    -------
+    str
+        Empty for the first version that was seen and for a map without files from outside, the digest of all the
+        files for those that came after it.
+    """
+    if not paths:
+        return ""
+    cache_file = _version_file(map_id)
+    known, stamps = _read_version(cache_file), {str(path): _stamp(path, mode) for path in paths}
+    if known and _stamps_of(known["files"]) == stamps:
+        return known["version"]
+    digest = known.get("digest", "")
+    if not digest and not made():
+        unread = {path: _entry(stamp, "", None) for path, stamp in stamps.items()}
+        found = {"version": "", "digest": "", "files": unread}
+    else:
+        files = _renew(known.get("files", {}), stamps, mode)
+        now = _digest_of(files)
+        found = {"version": known["version"] if now == digest else now, "digest": now, "files": files}
+    _write_cache(cache_file, found)
+    return found["version"]
 
 
-def require_unchanged(map_id, paths, mode, planned):
+def require_unchanged(map_id, paths, mode):
     """Make sure that the files which a map's job has read are those that it was planned with.
 
     Parameters
     ----------
     map_id, paths, mode
-        As :func:`map_digest` was given them; files with size and time stamp as before are not read again.
-    planned : str
-        What it returned then.
+        As :func:`map_version` was given them.
+
+    Returns
+    -------
+    str
+        Digest of all the files, which changes with their names, their number and their bytes and with nothing else;
+        empty without any. It is kept beside the version.
 
     Raises
     ------
     InputChanged
-        What was read may be half of one file and half of another. The digest is another one at the next call of the
+        What was read may be half of one file and half of another. The version is another one at the next call of the
         workflow, so the job runs again.
     """
-    if map_digest(map_id, paths, mode) != planned:
+    if not paths:
+        return ""
+    cache_file = _version_file(map_id)
+    planned = _read_version(cache_file)
+    files = _renew(planned.get("files", {}), {str(path): _stamp(path, mode) for path in paths}, mode)
+    after, digest = {str(path): _stamp(path, mode) for path in paths}, _digest_of(files)
+    known = planned.get("digest")
+    same = digest == known if known else _stamps_of(files) == _stamps_of(planned.get("files", {}))
+    if not same or _stamps_of(files) != after:
         raise InputChanged(f"{', '.join(map(str, paths))}: replaced while it was being read; run again for the new one")
+    found = planned | {"digest": digest, "files": files}
+    if found != planned:
+        _write_cache(cache_file, found)
+    return digest
+
+
+def _version_file(map_id):
+    return Path(DIGESTS, f"{map_id}.json")
+
+
+def _read_version(path):
+    """What was noted of a map's files, empty if nothing was; earlier versions of this package noted something else."""
+    noted = _read_cache(path)
+    return noted if "version" in noted else {}
+
+
+def _renew(files, stamps, mode):
+    """Entries of files by path, as of :func:`_entry`, with the digests of those that are new, changed or unread."""
+    unread = [path for path, stamp in stamps.items() if stamp and not _describes(files.get(path), stamp)]
+    digests = dict(zip(unread, _file_digests(unread, mode), strict=True))
+    return {path: _entry(stamp, digests.get(path), files.get(path)) for path, stamp in stamps.items()}
+
+
+def _stamps_of(files):
+    """Stamps of entries by path, None for files that were missing."""
+    return {
+        path: None if entry["digest"] == MISSING else {name: entry[name] for name in ("size", "mtime_ns", "mode")}
+        for path, entry in files.items()
+    }
+
+
+def _digest_of(files):
+    text = json.dumps([[path, entry["digest"]] for path, entry in files.items()])
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _stamp(path, mode):
@@ -130,7 +208,8 @@ def _stamp(path, mode):
 
 
 def _describes(entry, stamp):
-    return entry is not None and entry == stamp | {"digest": entry["digest"]}
+    """Whether an entry is that of a file which was read and has still this stamp."""
+    return bool(entry and entry["digest"]) and entry == stamp | {"digest": entry["digest"]}
 
 
 def _entry(stamp, digest, known):
@@ -274,11 +353,13 @@ def job_record(job):
     -------
     dict
         The package's version, the rule, its parameters (options, digests) and the names of its inputs, or
-        their number where there are more than 20.
+        their number where there are more than 20. Which version of its files a map has (:func:`map_version`) depends
+        on what was there before, and is left out.
     """
+    params = {name: value for name, value in job.params.items() if name != "version"}
     inputs = [str(path) for path in job.input]
     names = inputs if len(inputs) <= 20 else f"{len(inputs)} files, {inputs[0]} to {inputs[-1]}"
-    return {"version": __version__, "rule": job.rule, "params": dict(job.params.items()), "inputs": names}
+    return {"version": __version__, "rule": job.rule, "params": params, "inputs": names}
 
 
 def run_record(config):

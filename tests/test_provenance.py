@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -130,15 +131,92 @@ def test_code_digest_changes_with_named_data(package):
     assert provenance.code_digest(package.script) != before
 
 
-def test_replaced_input_is_noticed(data, tmp_path, monkeypatch):
-    """A file that changed since its digest was taken is an error; one with a new date alone is not."""
+@pytest.fixture
+def version(data, tmp_path, monkeypatch):
+    """Version of the one file of the map m, of which something was made or not."""
     monkeypatch.chdir(tmp_path)
-    planned = provenance.map_digest("m", ["a.fits"], "full")
+    return lambda made=False: provenance.map_version("m", ["a.fits"], "full", made=lambda: made)
+
+
+def read_it():
+    """Digest of the files of the map m as its job takes it."""
+    return provenance.require_unchanged("m", ["a.fits"], "full")
+
+
+def test_new_map_is_planned_unread(version, monkeypatch):
+    """The bytes of a map of which nothing was made are not read by plans, however often it is planned."""
+    monkeypatch.setattr(provenance, "file_digest", lambda *_: pytest.fail("the file was read"))
+    assert version() == version() == ""
+
+
+def test_version_is_that_of_the_bytes(version, data):
+    """After its job a map has the same version with a new date, another one with other bytes, and keeps that one."""
+    version()
+    digest = read_it()
     os.utime(data, (5, 5))
-    provenance.require_unchanged("m", ["a.fits"], "full", planned)
+    assert version(made=True) == ""
+    data.write_bytes(b"other")
+    assert version(made=True) not in ("", digest)
+    assert version(made=True) == read_it()
+    data.write_bytes(b"third")
+    assert version(made=True) == read_it() != digest
+
+
+def test_version_of_what_was_made_of_unknown_bytes_is_their_digest(version, data):
+    """A map of which something was made before its bytes were noted is made again; so is one whose job read nothing."""
+    assert version(made=True) == read_it()
+    Path(provenance.DIGESTS, "m.json").unlink()
+    assert version() == ""
+    os.utime(data, (5, 5))
+    assert version(made=True) == read_it()
+
+
+def test_note_of_another_version_of_the_package_is_none(version, data):
+    """What an earlier version of this package noted of a map is not taken for a version."""
+    provenance.inputs_digest(["a.fits"], Path(provenance.DIGESTS, "m.json"))
+    assert version() == ""
+
+
+@pytest.mark.parametrize("n_read", [0, 1])
+def test_replaced_input_is_noticed(version, data, n_read):
+    """A file replaced since its job was planned is an error, whether its bytes were known or not."""
+    version()
+    for _ in range(n_read):
+        read_it()
     data.write_bytes(b"other")
     with pytest.raises(provenance.InputChanged, match="a.fits: replaced while it was being read"):
-        provenance.require_unchanged("m", ["a.fits"], "full", planned)
+        read_it()
+    assert version(made=True) == read_it() != ""
+
+
+def test_input_with_a_new_date_is_unchanged(version, data):
+    """A file of known bytes may get a new date between plan and job."""
+    version()
+    digest = read_it()
+    os.utime(data, (5, 5))
+    assert read_it() == digest
+
+
+def test_missing_file_is_part_of_a_version(version, data):
+    """A map whose file is missing has a version, another one when the file comes."""
+    data.rename("away")
+    assert version() == "" and read_it()
+    Path("away").rename(data)
+    assert version(made=True) == read_it() != ""
+
+
+def test_map_without_files_from_outside_has_no_version(tmp_path, monkeypatch):
+    """Nothing is noted of a simulated map."""
+    monkeypatch.chdir(tmp_path)
+    assert provenance.map_version("m", [], "full", made=lambda: True) == ""
+    assert provenance.require_unchanged("m", [], "full") == ""
+    assert not Path(provenance.DIGESTS).exists()
+
+
+def test_job_record_leaves_out_the_version_of_a_map():
+    """Equal bytes give equal records, whatever was there before them."""
+    job = SimpleNamespace(rule="r", params={"version": "ab", "options": 1}, input=["a"])
+    assert provenance.job_record(job)["params"] == {"options": 1}
 
 
 def test_job_record_counts_many_inputs():
