@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sotrplib import beams, convergence, flatfield, geometry, maskfiles, masks, matched_filter, tables
+from sotrplib import beams, convergence, flatfield, geometry, maskfiles, masks, matched_filter, tables, workers
 from sotrplib.maps import EmptyMapError, SkyMap
 from sotrplib.tables import MASK_BITS
 from sotrplib.template import gaussian_template, template_from_autocorrelation
@@ -90,6 +90,7 @@ def preprocess_recorded(input_map, beam, options, *, moving=None, areas=None, ma
         rho, quiet, kappa, template, spectra = convergence.filter_converged(
             signal, weight, pixels, beam_ell(beam), options, exclude=_union(areas)
         )
+        workers.give_back_memory()  # bands are done with; from here on whole maps are made
     else:
         rho, quiet, kappa, spectra = signal, signal, weight, tables.empty("noise_spectra")
         template = given_template(input_map, kappa, pixels, beam, options)

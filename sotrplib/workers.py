@@ -97,6 +97,15 @@ def keep_memory():
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
+def give_back_memory():
+    """Give what the C library kept (:func:`keep_memory`) back to the system, before arrays of other sizes are made."""
+    import ctypes
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
+
+
 def _begin(function):
     """Start a process of a pool, which has one core."""
     global _work
