@@ -111,25 +111,21 @@ def map_version(map_id, paths, mode, *, made):
     Returns
     -------
     str
-        Empty for the first version that was seen and for a map without files from outside, the digest of all the
-        files for those that came after it.
+        Empty for the first version that was read and for a map without files from outside, the digest of all the
+        files for any other.
     """
     if not paths:
         return ""
     cache_file = _version_file(map_id)
-    known, stamps = _read_version(cache_file), {str(path): _stamp(path, mode) for path in paths}
-    if known and _stamps_of(known["files"]) == stamps:
-        return known["version"]
-    digest = known.get("digest", "")
-    if not digest and not made():
-        unread = {path: _entry(stamp, "", None) for path, stamp in stamps.items()}
-        found = {"version": "", "digest": "", "files": unread}
-    else:
-        files = _renew(known.get("files", {}), stamps, mode)
-        now = _digest_of(files)
-        found = {"version": known["version"] if now == digest else now, "digest": now, "files": files}
-    _write_cache(cache_file, found)
-    return found["version"]
+    noted, stamps = _read_version(cache_file), {str(path): _stamp(path, mode) for path in paths}
+    if not noted or _stamps_of(noted["files"]) != stamps:
+        if not made() and not noted.get("first"):
+            noted = {"first": "", "files": {path: _entry(stamp, "", None) for path, stamp in stamps.items()}}
+        else:
+            noted = {"first": noted.get("first", ""), "files": _renew(noted.get("files", {}), stamps, mode)}
+        _write_cache(cache_file, noted)
+    digest = _digest_of(noted["files"])
+    return "" if _is_unread(noted["files"]) or digest == noted["first"] else digest
 
 
 def require_unchanged(map_id, paths, mode):
@@ -144,7 +140,7 @@ def require_unchanged(map_id, paths, mode):
     -------
     str
         Digest of all the files, which changes with their names, their number and their bytes and with nothing else;
-        empty without any. It is kept beside the version.
+        empty without any. The first is kept.
 
     Raises
     ------
@@ -155,15 +151,14 @@ def require_unchanged(map_id, paths, mode):
     if not paths:
         return ""
     cache_file = _version_file(map_id)
-    planned = _read_version(cache_file)
-    files = _renew(planned.get("files", {}), {str(path): _stamp(path, mode) for path in paths}, mode)
-    after, digest = {str(path): _stamp(path, mode) for path in paths}, _digest_of(files)
-    known = planned.get("digest")
-    same = digest == known if known else _stamps_of(files) == _stamps_of(planned.get("files", {}))
-    if not same or _stamps_of(files) != after:
+    noted, stamps = _read_version(cache_file) or {"first": "", "files": {}}, [_stamp(path, mode) for path in paths]
+    planned, files = noted["files"], _renew(noted["files"], dict(zip(map(str, paths), stamps, strict=True)), mode)
+    unread, digest = _is_unread(planned), _digest_of(files)
+    same = _stamps_of(files) == _stamps_of(planned) if unread else digest == _digest_of(planned)
+    if not same or [_stamp(path, mode) for path in paths] != stamps:
         raise InputChanged(f"{', '.join(map(str, paths))}: replaced while it was being read; run again for the new one")
-    found = planned | {"digest": digest, "files": files}
-    if found != planned:
+    found = {"first": digest if unread else noted["first"], "files": files}
+    if found != noted:
         _write_cache(cache_file, found)
     return digest
 
@@ -175,7 +170,12 @@ def _version_file(map_id):
 def _read_version(path):
     """What was noted of a map's files, empty if nothing was; earlier versions of this package noted something else."""
     noted = _read_cache(path)
-    return noted if "version" in noted else {}
+    return noted if "first" in noted else {}
+
+
+def _is_unread(files):
+    """Whether the bytes of some of the files noted are not known yet."""
+    return not all(entry["digest"] for entry in files.values())
 
 
 def _renew(files, stamps, mode):

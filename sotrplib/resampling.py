@@ -217,7 +217,7 @@ def _interpolate(image, low, weights, n_columns):
 
 
 def _weighted_sum(weights, images):
-    """Sum of images times their weights, in two arrays: new ones for each tap would take as long as the sum."""
+    """Sum of images times their weights, in two arrays, with no new one for each tap."""
     pairs = zip(weights, images, strict=True)
     total = np.multiply(*next(pairs))
     product = np.empty_like(total)
