@@ -24,7 +24,7 @@ rule confirm_candidates:
         options=config["confirm_candidates"],
         photometry=config["forced_photometry"],
         digests=file_digests(EXTERNAL_FILES),
-        sealed=[provenance.shared_digest(path, DIGESTS) for path in SEALED_FILES],
+        sealed=[digests.shared_digest(path) for path in SEALED_FILES],
         code=code("confirm_candidates"),
     script:
         "../scripts/confirm_candidates.py"

@@ -6,9 +6,19 @@ import time
 from functools import cache
 from pathlib import Path
 
-from sotrplib import beams, configuration, mapgroups, mapindex, periods, provenance, snapshots, stages
+from sotrplib import (
+    beams,
+    configuration,
+    digests,
+    mapgroups,
+    mapindex,
+    periods,
+    provenance,
+    snapshots,
+    stages,
+    versions,
+)
 
-DIGESTS = provenance.DIGESTS
 START = time.time()
 is_made = mapindex.is_made
 STAGES = stages.NAMES
@@ -145,13 +155,13 @@ def map_version(wildcards):
     """Which version of a map's files from outside there is; their bytes are read for it only if they are new."""
     map_id, paths = wildcards.map_id, mapindex.outside_files(map_row(wildcards))
     of_it = [f"results/{stage}/{map_id}.h5" for stage in ("preprocessed", "recovery")]
-    return provenance.map_version(map_id, paths, config["maps"]["digest"], made=lambda: any(map(os.path.exists, of_it)))
+    return versions.map_version(map_id, paths, config["maps"]["digest"], made=lambda: any(map(os.path.exists, of_it)))
 
 
 @cache
 def file_digest(path):
     """Digest of the bytes of one file from outside that many jobs share; empty for a file that a job makes."""
-    return "" if is_made(path) else provenance.shared_digest(path, DIGESTS)
+    return "" if is_made(path) else digests.shared_digest(path)
 
 
 def file_digests(paths):
@@ -231,7 +241,7 @@ def params_of_stages(wildcards):
 
 def scripts_of_stages():
     """Digests of the scripts of all stages of a map: Snakemake itself follows only the script of a rule."""
-    return [provenance.file_digest(Path(workflow.basedir, "scripts", f"{stage}.py")) for stage in STAGES]
+    return [digests.file_digest(Path(workflow.basedir, "scripts", f"{stage}.py")) for stage in STAGES]
 
 
 def files_of_all(stage):

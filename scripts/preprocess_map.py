@@ -1,6 +1,6 @@
 """Filter one map: rho, kappa, time and mask in the one form that all later stages read."""
 
-from sotrplib import assembly, beams, logs, mapindex, provenance
+from sotrplib import assembly, beams, logs, mapindex, versions
 
 
 def filter_map(job):
@@ -8,16 +8,15 @@ def filter_map(job):
     instruments = beams.load_instruments(job.input.instruments)
     band = beams.band_info(instruments, row["instrument"], row["array"], row["band"], params.beams)
     beam, site = beams.band_beam(band), (band.latitude_deg, band.longitude_deg, band.height_m)
-    source = assembly.Source(row, band, beam, params.options, params.ephemerides, site)
+    reading = versions.Reading(row["map_id"], mapindex.outside_files(row), params.digest_mode)
+    source = assembly.Source(row, band, beam, params.options, params.ephemerides, site, reading.watch)
     cut = assembly.Cut(params.box, params.box_margin_arcmin, params.box_cut == "filtered")
     about = {"site": site, "fwhm_arcmin": beams.beam_fwhm_arcmin(beam)}
 
-    def compare():
-        about["inputs_digest"] = provenance.require_unchanged(
-            row["map_id"], mapindex.outside_files(row), params.digest_mode
-        )
+    def close():
+        about["inputs_digest"] = reading.close()
 
-    return assembly.filter_map(source, cut, params.strip_mpix, job.output[0], when_read=compare), about
+    return assembly.filter_map(source, cut, params.strip_mpix, job.output[0], when_read=close), about
 
 
 def write(path, result, attrs):

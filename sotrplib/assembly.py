@@ -8,6 +8,7 @@ strips alike from a look through its files.
 import dataclasses
 import logging
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +38,8 @@ _NOTHING = {"rho": 0.0, "kappa": 0.0, "time": np.nan, "mask": tables.MASK_BITS["
 class Source(NamedTuple):
     """A map to filter: its row of the map table, its band and beam, and where and with what moving objects it was seen.
 
-    ``options`` is the section ``preprocess_map`` of the configuration, ``ephemerides`` that of this name.
+    ``options`` is the section ``preprocess_map`` of the configuration, ``ephemerides`` that of this name, ``watch`` as
+    for :func:`ingest.read_map`.
     """
 
     row: dict
@@ -46,6 +48,7 @@ class Source(NamedTuple):
     options: dict
     ephemerides: dict
     site: tuple
+    watch: Callable = ingest.unwatched
 
 
 class Cut(NamedTuple):
@@ -140,7 +143,7 @@ def filter_map(source, cut, strip_mpix, path, *, when_read=lambda: None):
         if len(plan.strips) > 1:
             return _filter_strips(source, plan, path, when_read)
         about = {"window": plan.survey.window}
-    given = ingest.read_map(source.row, source.band, **about)
+    given = ingest.read_map(source.row, source.band, **about, watch=source.watch)
     when_read()
     sky_map, record = _filter(given, source, source.options)
     if cut.filtered and cut.box:
@@ -164,7 +167,7 @@ def _filter(given, source, options, margin_rows=(0, 0)):
 def _plan(source, cut, window, strip_mpix):
     """Look through a map and cut it up (:class:`_Plan`); one strip if little of its files is observed."""
     options, step = source.options, masks.sample_step(math.prod(geometry.window_shape(window)))
-    survey = ingest.survey(source.row, source.band, window, grid=step)
+    survey = ingest.survey(source.row, source.band, window, grid=step, watch=source.watch)
     wcs, shape = geometry.slice_wcs(survey.wcs, survey.window), geometry.window_shape(survey.window)
     pixels = preprocessing.map_pixels(shape, wcs)
     bands = matched_filter.plan_bands(shape, pixels, band_rows=options["band_rows"], pad_rows=options["pad_rows"])
@@ -211,7 +214,7 @@ def _try_strip(source, plan, strip, draft):
 
 def _filter_strip(source, plan, strip, rows, draft):
     """Filter a strip, write those ``rows`` of the map that are kept of its core, and keep the rest (:class:`_Part`)."""
-    given = ingest.read_map(source.row, source.band, window=_in_files(plan, strip))
+    given = ingest.read_map(source.row, source.band, window=_in_files(plan, strip), watch=source.watch)
     given = dataclasses.replace(given, weight=masks.drop_below(given.weight, plan.level))
     sky_map, record = _filter(given, source, source.options | {"kappa_min_fraction": 0.0}, strip.margin_rows)
     del given

@@ -1,6 +1,9 @@
 """FITS images: reading what others wrote without trusting it, and writing them with one plane, a WCS and no dates."""
 
+import math
 import warnings
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,8 @@ from sotrplib.template import Template
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, fits.VerifyError)  # of such files
 _BLOCK_ROWS = 128  # rows read at a time, few enough to stay in the cache
-_LONGEST_HEADER = 1500 * 2880  # bytes
+_BLOCK = 2880  # bytes of the blocks of a FITS file
+_LONGEST_HEADER = 1500  # blocks
 TEMPLATE = "TEMPLATE"  # name of the extension with the shape of a point source in a filtered map
 
 
@@ -92,28 +96,67 @@ def read_image_header(path):
     return _with_image(path, lambda hdu: fits.Header([(c.keyword, c.value) for c in hdu.header.cards if _is_read(c)]))
 
 
-def read_image(path, window):
-    """Pixels in ``window`` of the first image of a FITS file, first plane of a stack, native byte order."""
-    data = _with_image(path, lambda hdu: _read_section(hdu, *map(_with_ends, window, hdu.shape[-2:])))
+def read_image(path, window, watch=None):
+    """Pixels in ``window`` of the first image of a FITS file, first plane of a stack, native byte order.
+
+    A :class:`digests.Watch` of the file is shown what is read of it: whole rows, which are read in any case.
+    """
+
+    def read(hdu):
+        rows, columns = map(_with_ends, window, hdu.shape[-2:])
+        if _is_scaled(hdu.header):
+            return np.ascontiguousarray(hdu.section[(*(0,) * (len(hdu.shape) - 2), rows, columns)])
+        return _read_rows(path, hdu, rows, columns, watch)
+
+    data = _with_image(path, read)
     if not data.dtype.isnative and data.flags.writeable:
         return data.byteswap(inplace=True).view(data.dtype.newbyteorder("="))
     return data.astype(data.dtype.newbyteorder("="), copy=False)
+
+
+def further_planes(path):
+    """Start and end in a file of the planes beyond the first of its first image, which nothing reads.
+
+    None where there are none and where :func:`read_image` would raise.
+    """
+    try:
+        return _with_image(path, _further_planes)
+    except MapError:
+        return None
+
+
+def _further_planes(hdu):
+    end = hdu.fileinfo()["datLoc"] + math.prod(hdu.shape) * abs(hdu.header["BITPIX"]) // 8
+    first = hdu.fileinfo()["datLoc"] + math.prod(hdu.shape[-2:]) * abs(hdu.header["BITPIX"]) // 8
+    return (first, end) if end > first else None
 
 
 def _with_ends(part, size):
     return slice(*part.indices(size)[:2])
 
 
-def _read_section(hdu, rows, columns):
-    """Rows and columns of the first plane of an image; whole rows are read unless few pixels of them are used."""
-    first, shape = (0,) * (len(hdu.shape) - 2), (rows.stop - rows.start, columns.stop - columns.start)
-    if shape[1] < hdu.shape[-1] / 4:
-        return np.ascontiguousarray(hdu.section[(*first, rows, columns)])
-    data = np.empty(shape, hdu.section[(*first, slice(0, 1), slice(0, 1))].dtype)
-    for start in range(0, shape[0], _BLOCK_ROWS):
-        part = slice(rows.start + start, min(rows.start + start + _BLOCK_ROWS, rows.stop))
-        data[start : start + _BLOCK_ROWS] = hdu.section[(*first, part)][:, columns]
+def _read_rows(path, hdu, rows, columns, watch):
+    """Rows and columns of the first plane of an image, as its file holds them."""
+    n_rows, nx = rows.stop - rows.start, hdu.shape[-1]
+    data = np.empty((n_rows, columns.stop - columns.start), _dtype(hdu.header["BITPIX"]))
+    with open(path, "rb") as file:
+        for first in range(0, n_rows, _BLOCK_ROWS):
+            part = data[first : first + _BLOCK_ROWS]
+            start = file.seek(hdu.fileinfo()["datLoc"] + (rows.start + first) * nx * data.itemsize)
+            block = file.read(len(part) * nx * data.itemsize)
+            if watch:
+                watch.saw(start, block)
+            part[:] = np.frombuffer(block, data.dtype).reshape(len(part), nx)[:, columns]
     return data
+
+
+def _is_scaled(header):
+    """Whether the numbers of an image are not those in its file."""
+    return header.get("BSCALE", 1) != 1 or header.get("BZERO", 0) != 0 or "BLANK" in header
+
+
+def _dtype(bitpix):
+    return np.dtype(f">{'f' if bitpix < 0 else 'u' if bitpix == 8 else 'i'}{abs(bitpix) // 8}")
 
 
 def _is_read(card):
@@ -146,9 +189,16 @@ def _with_image(path, use):
 def _header_ends(path):
     """Whether the first header of a FITS file has an end, so that no reader looks for it through the whole file."""
     with open(path, "rb") as file:
-        start = file.read(_LONGEST_HEADER)
-    cards = (start[k : k + 8] for k in range(0, len(start), 80))
-    return not start.startswith(b"SIMPLE") or b"END     " in cards
+        first = file.read(_BLOCK)
+        if not first.startswith(b"SIMPLE"):
+            return True
+        blocks = chain([first], iter(partial(file.read, _BLOCK), b""))
+        return any(b"END     " in _cards(block) for block in islice(blocks, _LONGEST_HEADER))
+
+
+def _cards(block):
+    """First words of the cards in a block of a header."""
+    return (block[k : k + 8] for k in range(0, len(block), 80))
 
 
 def _image_problem(hdu, file_size):

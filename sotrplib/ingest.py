@@ -44,7 +44,11 @@ class Survey(NamedTuple):
     n_sanitised: int
 
 
-def read_map(row, band, *, box=None, margin_arcmin=60.0, window=None):
+def unwatched(path):
+    """In place of a function that gives a watch of a file: none."""
+
+
+def read_map(row, band, *, box=None, margin_arcmin=60.0, window=None, watch=unwatched):
     """Read one map of the map table.
 
     Parameters
@@ -59,6 +63,8 @@ def read_map(row, band, *, box=None, margin_arcmin=60.0, window=None):
         Added to the box on all sides.
     window : (slice, slice), optional
         Exactly these rows and columns of the files, in place of a box.
+    watch : function
+        Of a path; gives the :class:`digests.Watch` that is shown what is read of that file, or None.
 
     Returns
     -------
@@ -86,14 +92,16 @@ def read_map(row, band, *, box=None, margin_arcmin=60.0, window=None):
     if window is None:
         window = box_window(path, wcs, box, margin_arcmin)
         _check_size(path, geometry.window_shape(window))
-        window, weight = _read_weight(row["weight_path"], window)
+        window, weight = _read_weight(row["weight_path"], window, watch)
     else:
-        weight = images.read_image(row["weight_path"], window)
-    signal, cut = images.read_image(path, window), geometry.slice_wcs(wcs, window)
+        weight = _read_image(row["weight_path"], window, watch)
+    signal, cut = _read_image(path, window, watch), geometry.slice_wcs(wcs, window)
     signal, weight, n_bad = _convert(signal, weight, files.factors, row["form"])
     _check_observed(_named(row, box), weight.size, int(np.count_nonzero(weight)), signal.any())
     info, time_zero = _map_info(row, band, files.header, files.time_header, n_bad)
-    time = _read_time(row["time_path"], window, info.t_ref_unix_s, time_zero) if row.get("time_path") else None
+    time = None
+    if row.get("time_path"):
+        time = _times(_read_image(row["time_path"], window, watch), info.t_ref_unix_s, time_zero)
     form = "intensity_ivar" if row["form"] == "intensity_ivar" else "filtered"
     template = read_template(path, window) if form == "filtered" else None
     return InputMap(form, signal, weight, time, cut, info, template)
@@ -105,12 +113,12 @@ def find_window(row, *, box=None, margin_arcmin=60.0):
     return box_window(path, _equatorial_wcs(path, images.read_image_header(path)), box, margin_arcmin)
 
 
-def survey(row, band, window, *, grid=1):
+def survey(row, band, window, *, grid=1, watch=unwatched):
     """Look through the files of a map, some rows at a time.
 
     Parameters
     ----------
-    row, band
+    row, band, watch
         As for :func:`read_map`; the same errors are raised.
     window : (slice, slice)
         Rows and columns of the files to look at.
@@ -125,7 +133,7 @@ def survey(row, band, window, *, grid=1):
     _check_size(row["map_path"], geometry.window_shape(window))
     for first in range(window[0].start, window[0].stop, _SURVEY_ROWS):
         rows = slice(first, min(first + _SURVEY_ROWS, window[0].stop))
-        found.append(_survey_rows(row, files, (rows, window[1]), grid))
+        found.append(_survey_rows(row, files, (rows, window[1]), grid, watch))
     n_observed, n_bad, any_signal = (sum(part[name] for part in found) for name in ("observed", "bad", "signal"))
     _check_observed(_named(row), math.prod(geometry.window_shape(window)), n_observed, any_signal)
     used_rows = np.concatenate([part["rows"] for part in found])
@@ -134,14 +142,14 @@ def survey(row, band, window, *, grid=1):
     return Survey(window, files.wcs, np.concatenate([part["weights"] for part in found]), n_bad)
 
 
-def _survey_rows(row, files, window, grid):
+def _survey_rows(row, files, window, grid, watch):
     """What a :class:`Survey` needs of some rows of a map; the signal is read only where there is any weight."""
-    weight = images.read_image(row["weight_path"], window)
+    weight = _read_image(row["weight_path"], window, watch)
     used = _is_used(weight)
     found = {"rows": used.any(axis=1), "columns": used.any(axis=0), "observed": 0, "bad": 0, "signal": False}
     if not used.any():
         return found | {"weights": np.zeros(0, "f4")}
-    signal, weight, n_bad = _convert(images.read_image(row["map_path"], window), weight, files.factors, row["form"])
+    signal, weight, n_bad = _convert(_read_image(row["map_path"], window, watch), weight, files.factors, row["form"])
     kept = weight[-window[0].start % grid :: grid, ::grid]
     found |= {"observed": int(np.count_nonzero(weight)), "bad": n_bad, "signal": bool(signal.any())}
     return found | {"weights": kept[kept > 0]}
@@ -179,7 +187,7 @@ def read_outline(path):
 def read_time_map(path, wcs, map_path):
     """Times of a FITS file on the pixels of a map (``map_path``, for messages), as they are; NaN where it holds 0."""
     _companion_header(path, map_path, wcs)
-    return _read_time(path, tuple(slice(0, n) for n in wcs.array_shape), 0.0, 0.0)
+    return _times(images.read_image(path, tuple(slice(0, n) for n in wcs.array_shape)), 0.0, 0.0)
 
 
 def read_template(path, window):
@@ -327,9 +335,13 @@ def _fill_lone_zeros(kappa, zero):
     return filled
 
 
-def _read_weight(path, window):
+def _read_image(path, window, watch):
+    return images.read_image(path, window, watch(path))
+
+
+def _read_weight(path, window, watch):
     """Weights in a window, or in those rows and columns of it that have any if these are much fewer; and where."""
-    weight = images.read_image(path, window)
+    weight = _read_image(path, window, watch)
     used = _is_used(weight)
     moved = _used_window(window, used.any(axis=1), used.any(axis=0))
     if moved is None:
@@ -412,9 +424,8 @@ def _read_info(row):
     return info
 
 
-def _read_time(path, window, t_ref, time_zero):
-    """Times in seconds since ``t_ref``, NaN where the file holds 0 (unhit) or no finite number."""
-    times = images.read_image(path, window)
+def _times(times, t_ref, time_zero):
+    """Times as read in seconds since ``t_ref``, NaN where the file holds 0 (unhit) or no finite number."""
     absolute = np.any((times > ABSOLUTE_TIME_S) & (times < np.inf))
     shift = -t_ref if absolute else time_zero - t_ref
     result = np.empty(times.shape, np.float32)

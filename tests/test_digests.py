@@ -1,0 +1,138 @@
+"""Digests of files change with what they hold and with nothing else."""
+
+import json
+import os
+
+import pytest
+
+from sotrplib import digests
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "a.fits"
+    path.write_bytes(bytes(range(256)) * 400)
+    return path
+
+
+def test_digest_depends_on_bytes_alone(data, tmp_path):
+    """A copy with another name and time has the same digest; one changed byte gives another."""
+    copy = tmp_path / "b.fits"
+    copy.write_bytes(data.read_bytes())
+    os.utime(copy, (1, 1))
+    assert digests.file_digest(copy) == digests.file_digest(data)
+    content = bytearray(data.read_bytes())
+    content[77] ^= 1
+    copy.write_bytes(content)
+    assert digests.file_digest(copy) != digests.file_digest(data)
+
+
+@pytest.mark.parametrize("offset", [0, (40 << 20) - 1])
+def test_sampled_digest_sees_start_and_end(tmp_path, offset):
+    """The sampled digest of a 40 MiB file changes with its first and with its last byte."""
+    path = tmp_path / "large.fits"
+    with open(path, "wb") as file:
+        file.truncate(40 << 20)
+    before = digests.file_digest(path, "sampled")
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(b"x")
+    assert digests.file_digest(path, "sampled") != before
+
+
+def test_sampled_digest_of_small_file_is_whole(data):
+    """Below 18 MiB a sampled digest reads every byte."""
+    assert digests.file_digest(data, "sampled") == digests.file_digest(data, "full")
+
+
+def test_new_time_stamp_keeps_digest(data, tmp_path):
+    """Touching a file changes the stored time stamp and not the digest."""
+    cache = tmp_path / "cache" / "a.json"
+    before = digests.noted_digest([data], cache)
+    os.utime(data, (5, 5))
+    assert digests.noted_digest([data], cache) == before
+    assert json.loads(cache.read_text())[str(data)]["mtime_ns"] == 5_000_000_000
+
+
+def test_new_bytes_with_older_time_are_seen(data, tmp_path):
+    """A file replaced by one of the same size and an older date has a new digest."""
+    cache = tmp_path / "a.json"
+    before = digests.noted_digest([data], cache)
+    data.write_bytes(data.read_bytes()[::-1])
+    os.utime(data, (5, 5))
+    assert digests.noted_digest([data], cache) != before
+
+
+def test_unchanged_file_is_not_read_again(data, tmp_path, monkeypatch):
+    """With size and time stamp as before, the digest comes from the cache."""
+    cache = tmp_path / "a.json"
+    before = digests.noted_digest([data], cache)
+    monkeypatch.setattr(digests, "Watch", lambda *_: pytest.fail("the file was read again"))
+    assert digests.noted_digest([data], cache) == before
+
+
+def test_missing_file_counts_as_missing(data, tmp_path):
+    """A file that goes or comes changes the digest of the set."""
+    cache = tmp_path / "a.json"
+    both = [data, tmp_path / "b.fits"]
+    before = digests.noted_digest(both, cache)
+    both[1].write_bytes(b"")
+    assert digests.noted_digest(both, cache) != before
+
+
+def test_damaged_cache_is_made_anew(data, tmp_path):
+    """A cache cut short by a crash costs a second reading and nothing else."""
+    cache = tmp_path / "a.json"
+    before = digests.noted_digest([data], cache)
+    cache.write_text("{")
+    assert digests.noted_digest([data], cache) == before
+
+
+def shown(watch, content, parts):
+    """Digest of a watch that was shown parts (first, stop) of a file."""
+    for first, stop in parts:
+        watch.saw(first, content[first:stop])
+    return watch.hexdigest()
+
+
+@pytest.mark.parametrize("skip", [None, (60_000, 90_000), (60_000, 102_400)])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [],
+        [(0, 102_400)],
+        [(0, 40_000), (40_000, 50_000)],
+        [(100, 40_000), (30_000, 60_000), (50_000, 60_000)],
+        [(2880, 3000), (50_000, 100_000), (95_000, 102_400)],
+    ],
+    ids=["nothing", "all", "front", "overlaps", "gaps"],
+)
+def test_watch_gives_the_digest_of_the_file(data, skip, parts):
+    """Whatever was seen of a file on the way, in parts that leave gaps or overlap: the digest is that of the file."""
+    assert shown(digests.Watch(data, skip), data.read_bytes(), parts) == digests.file_digest(data, skip=skip)
+
+
+def test_watch_counts_what_it_was_shown(data):
+    """What was seen is not read again: bytes shown in place of those of the file change the digest."""
+    content = data.read_bytes()
+    other = content[:5000] + bytes(100) + content[5100:]
+    digest = shown(digests.Watch(data), other, [(0, 50_000)])
+    assert digest != digests.file_digest(data)
+    data.write_bytes(other)
+    assert digest == digests.file_digest(data)
+
+
+@pytest.mark.parametrize(("place", "counts"), [(0, True), (99, True), (100, False), (199, False), (200, True)])
+def test_skipped_bytes_do_not_count(data, place, counts):
+    """Exactly the bytes to be skipped may change."""
+    before, content = digests.file_digest(data, skip=(100, 200)), bytearray(data.read_bytes())
+    content[place] ^= 1
+    data.write_bytes(content)
+    assert (digests.file_digest(data, skip=(100, 200)) != before) is counts
+
+
+def test_file_cut_short_while_it_is_read_ends(data):
+    """A file that shrinks under its watch gives some digest and no endless loop; its stamp tells."""
+    watch = digests.Watch(data)
+    data.write_bytes(b"short")
+    assert watch.hexdigest() != digests.file_digest(data)
