@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sotrplib import boxes, geometry, images, store, units
+from sotrplib import boxes, forms, geometry, images, store
 from sotrplib.maps import EmptyMapError, InputMap, MapError, MapInfo, box_window
 from sotrplib.template import Template
 
@@ -21,13 +21,6 @@ _BLOCK_ROWS = 128  # rows converted at a time, few enough to stay in the cache
 _SURVEY_ROWS = 256  # of a map too large for memory that are looked at at a time
 _WORTH_CUTTING = 0.9  # maps are cut to what is observed if less than this part of the pixels is left
 _WCS_TOLERANCE = 0.01  # pixels between the WCS of a map and of its weight
-# form: power of the unit in the signal file, in the weight file (0: no unit), whether the unit is a flux
-_FORMS = {
-    "intensity_ivar": (1, -2, False),
-    "rho_kappa": (-1, -2, True),
-    "flux_snr": (1, 0, True),
-    "flux_rms": (1, 1, True),
-}
 _MOST_PIXELS = 2**31  # of a map as read; the sky has 0.93e9 of half an arcminute
 
 
@@ -96,7 +89,7 @@ def read_map(row, band, *, box=None, margin_arcmin=60.0, window=None, watch=unwa
     else:
         weight = _read_image(row["weight_path"], window, watch)
     signal, cut = _read_image(path, window, watch), geometry.slice_wcs(wcs, window)
-    signal, weight, n_bad = _convert(signal, weight, files.factors, row["form"])
+    signal, weight, n_bad = forms.convert(signal, weight, files.factors, row["form"])
     _check_observed(_named(row, box), weight.size, int(np.count_nonzero(weight)), signal.any())
     info, time_zero = _map_info(row, band, files.header, files.time_header, n_bad)
     time = None
@@ -149,7 +142,9 @@ def _survey_rows(row, files, window, grid, watch):
     found = {"rows": used.any(axis=1), "columns": used.any(axis=0), "observed": 0, "bad": 0, "signal": False}
     if not used.any():
         return found | {"weights": np.zeros(0, "f4")}
-    signal, weight, n_bad = _convert(_read_image(row["map_path"], window, watch), weight, files.factors, row["form"])
+    signal, weight, n_bad = forms.convert(
+        _read_image(row["map_path"], window, watch), weight, files.factors, row["form"]
+    )
     kept = weight[-window[0].start % grid :: grid, ::grid]
     found |= {"observed": int(np.count_nonzero(weight)), "bad": n_bad, "signal": bool(signal.any())}
     return found | {"weights": kept[kept > 0]}
@@ -170,7 +165,7 @@ def _read_headers(row, band):
     wcs = _equatorial_wcs(path, header)
     weight_header = _companion_header(row["weight_path"], path, wcs)
     time_header = _companion_header(row["time_path"], path, wcs) if row.get("time_path") else {}
-    return _Headers(header, time_header, wcs, _factors(row, band, header, weight_header))
+    return _Headers(header, time_header, wcs, forms.factors(row, band, header, weight_header))
 
 
 def read_wcs(path):
@@ -241,98 +236,6 @@ def _companion_header(path, map_path, wcs):
                 "give the file of this map"
             )
     return header
-
-
-def _factors(row, band, header, weight_header):
-    """Factors that take the signal and the weight to the units of the library, gain included."""
-    if row["form"] not in _FORMS:
-        raise MapError(f"{row['map_id']}: form {row['form']!r}; expected one of {', '.join(_FORMS)}")
-    signal_power, weight_power, is_flux = _FORMS[row["form"]]
-    gain = float(row.get("gain") or 1)
-    signal_unit = _unit(row["map_path"], header, row.get("unit"), signal_power)
-    weight_unit = _unit(row["weight_path"], weight_header, signal_unit, weight_power) if weight_power else signal_unit
-    try:
-        signal_factor, weight_factor = (
-            units.flux_factor(unit)
-            if is_flux
-            else units.intensity_factor(unit, band.freq_ghz, beam_area_sr=band.solid_angle_sr)
-            for unit in (signal_unit, weight_unit)
-        )
-    except units.UnitError as error:
-        raise MapError(f"{row['map_path']}: {error}; form is {row['form']}") from error
-    return (signal_factor * gain) ** signal_power, (weight_factor * gain) ** weight_power
-
-
-def _unit(path, header, fallback, power):
-    """Name of the unit of a file from BUNIT, else ``fallback``; both may state the unit or its ``power``."""
-    text = str(header.get("BUNIT", "")).strip() or (fallback or "")
-    if not text:
-        raise MapError(
-            f"{path}: no BUNIT in the header; expected one, or the `unit` column of the map table: fill it in"
-        )
-    try:
-        name, found = units.normalize_unit(text)
-    except units.UnitError as error:
-        raise MapError(f"{path}: {error}; correct BUNIT or the `unit` column of the map table") from error
-    if found not in (1, power):
-        raise MapError(f"{path}: unit {text!r}; expected {name}^{power}: correct BUNIT or `form` in the map table")
-    if found != power and header.get("BUNIT"):
-        log.warning("%s: BUNIT is %s, read as %s^%d", path, text, name, power)
-    if fallback and units.normalize_unit(fallback)[0] != name:
-        log.warning("%s: BUNIT %s is used, not %s", path, text, fallback)
-    return name
-
-
-def _convert(signal, weight, factors, form):
-    """Signal and weight of the library's two forms, 0 where unobserved, and the number of bad pixels.
-
-    Arrays of float32 are overwritten.
-    """
-    zero = (signal == 0) & (weight == 0) if form == "flux_snr" else None
-    results = [a if a.dtype == np.float32 and a.flags.writeable else np.empty(a.shape, "f4") for a in (signal, weight)]
-    n_bad = 0
-    for start in range(0, len(signal), _BLOCK_ROWS):
-        rows = slice(start, start + _BLOCK_ROWS)
-        with np.errstate(all="ignore"):
-            scaled = (np.multiply(a[rows], f, dtype="f4") for a, f in zip((signal, weight), factors, strict=True))
-            *values, bad = _sanitise(*scaled, form)
-        for result, part in zip(results, values, strict=True):
-            result[rows] = part
-        n_bad += int(np.count_nonzero(bad))
-    if form == "flux_snr":
-        results[1] = _fill_lone_zeros(results[1], zero)
-    return *results, n_bad
-
-
-def _sanitise(signal, weight, form):
-    """Signal and weight of the library's two forms, 0 where unobserved, and whether a pixel was bad."""
-    bad = ~(np.isfinite(signal) & np.isfinite(weight))
-    if form == "flux_snr":
-        bad |= signal * weight < 0
-        observed = signal * weight > 0
-        weight = (weight / signal) ** 2
-    else:
-        bad |= weight < 0
-        observed = weight > 0
-        weight = 1 / np.square(weight) if form == "flux_rms" else weight
-    if form in ("flux_snr", "flux_rms"):
-        signal = signal * weight
-        bad |= observed & ~(np.isfinite(signal) & np.isfinite(weight))
-    observed &= ~bad
-    signal[~observed] = weight[~observed] = 0
-    return signal, weight, bad
-
-
-def _fill_lone_zeros(kappa, zero):
-    """kappa at pixels of exactly zero flux among 8 observed neighbours: the mean of theirs."""
-    y, x = np.nonzero(zero[1:-1, 1:-1])
-    if not len(y):
-        return kappa
-    around = np.array([kappa[y + i, x + j] for i in range(3) for j in range(3) if (i, j) != (1, 1)])
-    lone = np.all(around > 0, axis=0)
-    filled = kappa.copy()
-    filled[y[lone] + 1, x[lone] + 1] = around[:, lone].mean(axis=0)
-    return filled
 
 
 def _read_image(path, window, watch):

@@ -47,6 +47,7 @@ FLOORS = [
     [
         "maps",
         "images",
+        "forms",
         "ingest",
         "versions",
         "masks",
