@@ -137,16 +137,19 @@ def _with_ends(part, size):
 
 def _read_rows(path, hdu, rows, columns, watch):
     """Rows and columns of the first plane of an image, as its file holds them."""
-    n_rows, nx = rows.stop - rows.start, hdu.shape[-1]
-    data = np.empty((n_rows, columns.stop - columns.start), _dtype(hdu.header["BITPIX"]))
-    with open(path, "rb") as file:
-        for first in range(0, n_rows, _BLOCK_ROWS):
+    nx, dtype = hdu.shape[-1], _dtype(hdu.header["BITPIX"])
+    data = np.empty((rows.stop - rows.start, columns.stop - columns.start), dtype)
+    buffer = np.empty((min(_BLOCK_ROWS, len(data)), nx), dtype)
+    with open(path, "rb", buffering=0) as file:
+        for first in range(0, len(data), _BLOCK_ROWS):
             part = data[first : first + _BLOCK_ROWS]
-            start = file.seek(hdu.fileinfo()["datLoc"] + (rows.start + first) * nx * data.itemsize)
-            block = file.read(len(part) * nx * data.itemsize)
+            block = buffer[: len(part)]
+            start = file.seek(hdu.fileinfo()["datLoc"] + (rows.start + first) * nx * dtype.itemsize)
+            if file.readinto(block) != block.nbytes:
+                raise OSError(f"ends within row {rows.start + first + len(part)} of its image")
             if watch:
-                watch.saw(start, block)
-            part[:] = np.frombuffer(block, data.dtype).reshape(len(part), nx)[:, columns]
+                watch.saw(start, block.view(np.uint8))
+            part[:] = block[:, columns]
     return data
 
 

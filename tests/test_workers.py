@@ -91,14 +91,14 @@ def test_what_fails_ahead_is_raised_in_its_turn(cores):
 
 
 def test_memory_is_kept_between_arrays_until_it_is_given_back():
-    """In a process that keeps its memory a second array of 20 MB costs no new pages, where the C library obeys."""
+    """In a process that keeps its memory a second array of 80 MB costs no new pages, where the C library obeys."""
     program = (
         "import resource, numpy as np\n"
         "from sotrplib import workers\n"
         "workers.keep_memory()\n"
         "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "def touch():\n"
-        "    before = faults(); np.ones(5_000_000, 'f4'); return faults() - before\n"
+        "    before = faults(); np.ones(20_000_000, 'f4'); return faults() - before\n"
         "first, second = touch(), touch()\n"
         "workers.give_back_memory()\n"
         "third = touch()\n"
