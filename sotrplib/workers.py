@@ -11,7 +11,7 @@ from contextlib import contextmanager
 _VARIABLE = "OMP_NUM_THREADS"
 _LIBRARIES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
-_KEPT_BYTES = 512 * 2**20
+_KEPT_BYTES = 96 * 2**20
 _work = None  # in a process of a pool: what it does; a closure cannot be sent to it
 
 
