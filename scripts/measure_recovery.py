@@ -1,6 +1,6 @@
 """Inject sources into copies of the map, run the stages on them, and write what came of it."""
 
-from sotrplib import beams, ingest, logs, maps, pointing, preprocessing, recovery, sources, store
+from sotrplib import beams, ingest, injections, logs, maps, pointing, preprocessing, recovery, sources, store
 
 
 def measure(job):
@@ -9,7 +9,7 @@ def measure(job):
     band = beams.band_info(instruments, row["instrument"], row["array"], row["band"], params.beams)
     catalog, reference = store.read_table(job.input.catalog, "catalog"), store.read_attrs(job.input.catalog)
     given = ingest.read_map(row, band, box=params.box, margin_arcmin=params.box_margin_arcmin)
-    scene = recovery.Scene(
+    scene = injections.Scene(
         given=given,
         beam=beams.band_beam(band),
         sky_map=maps.read_sky_map(job.input.map),

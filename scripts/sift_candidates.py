@@ -1,6 +1,6 @@
 """Sort what was found in the map into known, moving, noise, flare and transient."""
 
-from sotrplib import ephemerides, logs, maps, pointing, revisits, sifting, sources, store, summaries
+from sotrplib import ephemerides, logs, maps, matches, pointing, revisits, sifting, sources, store, summaries
 
 
 def sift(job):
@@ -16,7 +16,7 @@ def sift(job):
     fitted = store.read_attrs(job.input.pointing)
     flagged = revisits.flag_near_detections(job.input.map, forced, found, pointing.from_dict(fitted["pointing"]))
     sifted = sifting.add_flares(found, flagged, *known, band=band)
-    frames = {"sifted": sifted, "matches": sifting.all_matches(detections, known[0], job.params.options)}
+    frames = {"sifted": sifted, "matches": matches.all_matches(detections, known[0], job.params.options)}
     return {
         "attrs": summaries.of_map(attrs, fitted, detections, sifted),
         "arrays": {summaries.NEAR_BRIGHT: summaries.rows_near_bright(forced, flagged)},

@@ -1,6 +1,8 @@
-"""Autocorrelation of the noise of an image with missing pixels."""
+"""Autocorrelation of the noise of an image with missing pixels, which is the template of a filtered map."""
 
 import numpy as np
+
+from sotrplib.template import Template
 
 _CLEAR = 9.0  # deviations count from this many times the mean square of the scatter on
 
@@ -77,3 +79,49 @@ def _ring_means(values, radius):
     used = counts > 0
     means, centres = (np.bincount(rings, part.ravel())[used] / counts[used] for part in (values, radius))
     return np.interp(radius, centres, means)
+
+
+def measure_template(snr, mask, step_arcmin, *, row_edges=None, half_size=32, clip=5.0):
+    """Measure the template from the noise of a map that arrives already filtered.
+
+    The noise of rho/sqrt(kappa) has covariance A, so A is its autocorrelation (:func:`measure`).
+
+    Parameters
+    ----------
+    snr : array (ny, nx)
+        rho/sqrt(kappa).
+    mask : array (ny, nx)
+        0 where the map may be used (see ``tables.MASK_BITS``).
+    step_arcmin : array (nband, 2) or (2,)
+        Physical pixel size (dy, dx).
+    row_edges : sequence of int, optional
+        Bands of rows, default the whole map.
+    half_size : int, default 32
+        Half size of the template in pixels.
+    clip : float, default 5
+        Pixels above this significance, and those within ``half_size // 3`` of them, are left out as sources;
+        around those ten times as bright, all within ``half_size``.
+
+    Returns
+    -------
+    Template
+
+    Raises
+    ------
+    ValueError
+        If a band has no more good pixels than the template has.
+    """
+    edges = np.asarray([0, snr.shape[0]] if row_edges is None else row_edges)
+    step = np.broadcast_to(np.asarray(step_arcmin, float), (len(edges) - 1, 2)).copy()
+    good = (np.asarray(mask) == 0) & np.isfinite(snr)
+    for level, radius in ((clip, max(half_size // 3, 1)), (10 * clip, half_size)):
+        good &= ~near_peaks(np.where(good, snr, 0), level, radius)
+    bands = []
+    for low, high, size in zip(edges[:-1], edges[1:], step, strict=True):
+        if np.count_nonzero(good[low:high]) <= (2 * half_size + 1) ** 2:
+            raise ValueError(
+                f"template: rows {low} to {high} have {np.count_nonzero(good[low:high])} usable pixels; more than "
+                f"{(2 * half_size + 1) ** 2} are needed: use fewer bands, a smaller half_size or the beam instead"
+            )
+        bands.append(measure(snr[low:high], good[low:high], half_size, size))
+    return Template(np.array(bands, "f4"), edges, step)

@@ -30,7 +30,7 @@ catalogue flux, which is zero except for a flaring catalogue source.
 import numpy as np
 import pandas as pd
 
-from sotrplib import association, counterparts, mapgroups, sifting, significance, tables, variability, workers
+from sotrplib import association, counterparts, mapgroups, matches, sifting, significance, tables, variability, workers
 
 _COUNTS = ["combined_snr", "p_false_night", "p_false_survey", "n_maps", "n_arrays", "n_bands", "n_covering"]
 _COUNTS += ["n_arrays_for", "n_arrays_against"]
@@ -151,7 +151,7 @@ def _measure_map(events, measure_of, row, track):
     movers = events[is_moving][["event", "matched_name"]].merge(near, left_on="matched_name", right_on="name")
     found = _measured(measure_of("moving"), row["map_id"], _as_targets(movers))
     if len(movers):
-        movers = sifting.propagate(movers, found["time_unix_s"].to_numpy())
+        movers = matches.propagate(movers, found["time_unix_s"].to_numpy())
         found = _measured(measure_of("moved"), row["map_id"], _as_targets(movers))
     return pd.concat([_measured(measure_of("fixed"), row["map_id"], fixed), found], ignore_index=True)
 

@@ -6,10 +6,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sotrplib import beams, convergence, flatfield, geometry, maskfiles, masks, matched_filter, tables, workers
+from sotrplib import (
+    autocorrelation,
+    beams,
+    convergence,
+    flatfield,
+    geometry,
+    maskfiles,
+    masks,
+    matched_filter,
+    tables,
+    workers,
+)
 from sotrplib.maps import EmptyMapError, SkyMap
 from sotrplib.tables import MASK_BITS
-from sotrplib.template import gaussian_template, template_from_autocorrelation
+from sotrplib.template import gaussian_template
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +169,7 @@ def given_template(given, kappa, pixels, beam, options):
     if options["given_template"] == "beam":
         return gaussian_template(beams.beam_fwhm_arcmin(beam), step, autocorrelate=False, n_rows=rho.shape[0])
     try:
-        return template_from_autocorrelation(matched_filter.significance(rho, kappa), kappa <= 0, step)
+        return autocorrelation.measure_template(matched_filter.significance(rho, kappa), kappa <= 0, step)
     except ValueError as error:
         log.warning("%s: %s; the beam is used as its template", info.map_id, error)
         return gaussian_template(beams.beam_fwhm_arcmin(beam), step, n_rows=rho.shape[0])

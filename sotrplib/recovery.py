@@ -7,56 +7,25 @@ map's pointing model counts as exact, since the sources are put where it says.
 
 import dataclasses
 import logging
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from sotrplib import (
-    beams,
-    convergence,
     crossmatch,
     detection,
     geometry,
-    masks,
-    matched_filter,
+    injections,
     photometry,
-    positions,
     preprocessing,
-    reading,
     revisits,
     selection,
-    skies,
     subtraction,
     tables,
 )
-from sotrplib import pointing as pointings
-from sotrplib import template as templates
-from sotrplib.maps import MapError
 
 log = logging.getLogger(__name__)
-
-RADEC = ["ra_deg", "dec_deg"]
-_DRAWN_PER_PLACE = 20  # positions drawn for each one wanted, most of which may be taken
-
-
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """A map and what the stages made of it.
-
-    ``given`` is the map as read (:class:`maps.InputMap`), ``beam`` its beam, ``sky_map`` the same map filtered,
-    ``catalog`` the known sources with fluxes in its band (table ``catalog``), ``pointing`` its pointing model,
-    ``detections`` what was found in it (table ``detections``) and ``areas`` its masks (:class:`preprocessing.Areas`).
-    """
-
-    given: object
-    beam: object
-    sky_map: object
-    catalog: pd.DataFrame
-    pointing: object
-    detections: pd.DataFrame
-    areas: object = None
 
 
 class Recovery(NamedTuple):
@@ -76,7 +45,7 @@ def measure(scene, sections, seed):
 
     Parameters
     ----------
-    scene : Scene
+    scene : injections.Scene
     sections : mapping
         Sections ``measure_recovery``, ``preprocess_map``, ``forced_photometry`` and ``find_sources`` of the
         configuration.
@@ -97,12 +66,12 @@ def measure(scene, sections, seed):
     exact = {"covariance": np.zeros_like(scene.pointing.covariance), "scatter_arcsec": 0.0}
     scene = dataclasses.replace(scene, pointing=dataclasses.replace(scene.pointing, **exact))
     options = sections["measure_recovery"]
-    drawn = draw_injections(scene, options, seed)
+    drawn = injections.draw_injections(scene, options, seed)
     parts, ratios = zip(*_recover_all(scene, drawn, sections), strict=True)
-    injections = tables.make("injections", pd.concat(parts))
+    injected = tables.make("injections", pd.concat(parts))
     numbers = {"n_copies": len(parts), "n_per_copy": len(drawn) / len(parts), "flux_err_ratio": float(np.mean(ratios))}
-    levels = summarize(injections, options["level_unit"], sections["find_sources"]["snr_min"])
-    return Recovery(injections, levels, count_false_alarms(scene, sections), numbers)
+    levels = summarize(injected, options["level_unit"], sections["find_sources"]["snr_min"])
+    return Recovery(injected, levels, count_false_alarms(scene, sections), numbers)
 
 
 def _recover_all(scene, drawn, sections):
@@ -113,84 +82,14 @@ def _recover_all(scene, drawn, sections):
         yield recover(scene, rows, sections)
 
 
-def draw_injections(scene, options, seed):
-    """Positions and fluxes of all injected sources.
-
-    Parameters
-    ----------
-    scene : Scene
-    options : mapping
-        Section ``measure_recovery`` of the configuration.
-    seed : int
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns injection_id, realisation, level, ra_deg, dec_deg, true_flux_mjy and true_snr; ``n_per_level`` rows for
-        each of the ``levels``, in as many realisations as it takes to keep them apart.
-    """
-    sky_map = scene.sky_map
-    copies = _draw_copies(scene, options, seed)
-    ra, dec = np.concatenate(copies, axis=1)
-    level = np.resize(np.asarray(options["levels"], float), len(ra))
-    place = photometry.expected_positions(sky_map, ra, dec, scene.pointing)
-    error = reading.read_at(sky_map.rho, sky_map.kappa, place.y, place.x, sky_map.template)[1] ** -0.5
-    flux = level * (error if options["level_unit"] == "snr" else 1)
-    realisation = np.repeat(np.arange(len(copies)), [len(copy[0]) for copy in copies])
-    columns = {"injection_id": np.arange(len(ra)), "realisation": realisation, "level": level}
-    return pd.DataFrame(columns | {"ra_deg": ra, "dec_deg": dec, "true_flux_mjy": flux, "true_snr": flux / error})
-
-
-def _draw_copies(scene, options, seed):
-    """Positions (ra_deg, dec_deg) for each copy of the map, until there are enough of all levels."""
-    sky_map = scene.sky_map
-    width = _width_arcmin(sky_map)
-    good = sky_map.mask == 0
-    good &= ~masks.edge_mask(good, sky_map.wcs, options["edge_arcmin"])
-    area = 3600 * geometry.area_deg2(good.shape, sky_map.wcs, good)
-    per_copy = max(1, int(area / (options["fwhm2_per_source"] * width**2)))
-    left, copies = options["n_per_level"] * len(options["levels"]), []
-    while left:
-        rng = skies.rng_for(seed, sky_map.info.map_id, "recovery", len(copies))
-        copies.append(draw_positions(scene, good, min(per_copy, left), options["separation_fwhm"] * width, rng))
-        left -= len(copies[-1][0])
-    log.info("%d copies with %d sources each, %.2f arcmin wide", len(copies), per_copy, width)
-    return copies
-
-
-def draw_positions(scene, good, count, separation_arcmin, rng):
-    """Up to ``count`` true positions (ra_deg, dec_deg), uniform over good pixels and between them.
-
-    None is closer than ``separation_arcmin`` to another, to a known source or to a detection.
-    """
-    sky_map = scene.sky_map
-    area = np.count_nonzero(good, axis=1) * geometry.pixel_area_sr(good.shape, sky_map.wcs)
-    if not area.any():
-        raise MapError(_no_room(scene, "every pixel is masked or near an edge: lower measure_recovery.edge_arcmin"))
-    row = rng.choice(len(area), _DRAWN_PER_PLACE * count, p=area / area.sum())
-    column = np.array([rng.choice(np.flatnonzero(good[i])) for i in row])
-    y, x = np.stack([row, column]) + rng.uniform(-0.5, 0.5, (2, len(row)))
-    ra, dec = geometry.pix2sky(sky_map.wcs, y, x)
-    dra, ddec, *_ = pointings.evaluate(scene.pointing, ra, dec)
-    ra, dec = geometry.offset_position(ra, dec, -dra, -ddec)
-    taken = [np.concatenate([table[name] for table in (scene.catalog, scene.detections)]) for name in RADEC]
-    free = crossmatch.nearest(ra, dec, *taken, 60 * separation_arcmin)[0] < 0
-    ra, dec = ra[free], dec[free]
-    i, j, _ = crossmatch.match(ra, dec, ra, dec, 60 * separation_arcmin)
-    apart = positions.keep_highest(-np.arange(len(ra)), i[i != j], j[i != j])
-    if not apart.any():
-        raise MapError(_no_room(scene, "known sources are everywhere: lower measure_recovery.separation_fwhm"))
-    return ra[apart][:count], dec[apart][:count]
-
-
 def recover(scene, rows, sections):
     """Inject the sources of one realisation and measure them.
 
     Parameters
     ----------
-    scene : Scene
+    scene : injections.Scene
     rows : pandas.DataFrame
-        Of :func:`draw_injections`.
+        Of :func:`injections.draw_injections`.
     sections : mapping
         As for :func:`measure`.
 
@@ -202,56 +101,25 @@ def recover(scene, rows, sections):
         Median flux error of the copy over that of the map.
     """
     place = photometry.expected_positions(scene.sky_map, rows["ra_deg"], rows["dec_deg"], scene.pointing)
-    given = inject(scene, place, rows["true_flux_mjy"].to_numpy(), sections["preprocess_map"]["pixel_window"])
+    pixel_window = sections["preprocess_map"]["pixel_window"]
+    given = injections.inject(scene, place, rows["true_flux_mjy"].to_numpy(), pixel_window)
     sky_map = preprocessing.preprocess(given, scene.beam, sections["preprocess_map"], areas=scene.areas)
     columns = _forced_columns(scene, sky_map, rows, sections["forced_photometry"])
     unknown = _without_known(scene, sky_map, sections)
     detections = _find(sky_map, unknown.rho, sections["find_sources"], scene)
-    radius = sections["measure_recovery"]["match_fwhm"] * _width_arcmin(sky_map)
+    radius = sections["measure_recovery"]["match_fwhm"] * injections.width_arcmin(sky_map)
     columns |= _detected_columns(rows, detections, radius)
     good = (sky_map.mask == 0) & (scene.sky_map.mask == 0)
     ratio = np.median(scene.sky_map.kappa[good] / sky_map.kappa[good]) ** 0.5
     return tables.make("injections", columns | {name: rows[name].to_numpy() for name in rows}), ratio
 
 
-def inject(scene, place, flux_mjy, pixel_window=True):
-    """Copy of a map as given with point sources added.
-
-    Parameters
-    ----------
-    scene : Scene
-    place : photometry.Expected
-        Where the sources are in the map.
-    flux_mjy : array (n,)
-    pixel_window : bool, default True
-        Whether pixels hold the mean over their area.
-
-    Returns
-    -------
-    maps.InputMap
-        Sources have the beam at their distance on the sky. In a map that came filtered they have the template found
-        for it. Under the discs of planets the map is unobserved, as the filter makes it.
-    """
-    given, sky_map, lit = scene.given, scene.sky_map, flux_mjy != 0
-    y, x, ra, dec, flux = (values[lit] for values in (*place[:4], flux_mjy))
-    planet = (sky_map.mask & tables.MASK_BITS["PLANET"]) > 0
-    weight = np.where(planet, np.float32(0), given.weight)
-    shape = weight.shape
-    if given.form != "intensity_ivar":
-        added = subtraction.model_rho(shape, y, x, flux, weight, sky_map.template)
-    elif pixel_window:
-        added = skies.paint_point_sources(shape, given.wcs, ra, dec, flux, scene.beam)
-    else:
-        added = _paint_points(given, (y, x, flux), scene.beam)
-    return dataclasses.replace(given, signal=np.where(weight > 0, given.signal + added, 0), weight=weight)
-
-
-def summarize(injections, level_unit, threshold):
+def summarize(injected, level_unit, threshold):
     """Completeness, biases and pulls by flux level.
 
     Parameters
     ----------
-    injections : pandas.DataFrame
+    injected : pandas.DataFrame
         Table ``injections``.
     level_unit : str
         Of the levels: snr or mjy.
@@ -263,7 +131,7 @@ def summarize(injections, level_unit, threshold):
     pandas.DataFrame
         Table ``recovery``, a row for each level.
     """
-    rows = [_summarize_level(rows, threshold) for _, rows in injections.groupby("level")]
+    rows = [_summarize_level(rows, threshold) for _, rows in injected.groupby("level")]
     return tables.make("recovery", {name: [row[name] for row in rows] for name in rows[0]} | {"level_unit": level_unit})
 
 
@@ -275,7 +143,7 @@ def count_false_alarms(scene, sections):
 
     Parameters
     ----------
-    scene : Scene
+    scene : injections.Scene
     sections : mapping
         As for :func:`measure`; the thresholds are ``false_alarm_snr`` and that of the search itself.
 
@@ -286,7 +154,8 @@ def count_false_alarms(scene, sections):
     """
     sky_map, options = scene.sky_map, sections["find_sources"]
     unknown = _without_known(scene, sky_map, sections)
-    place = photometry.expected_positions(sky_map, *(scene.detections[name] for name in RADEC), scene.pointing)
+    found = (scene.detections[name] for name in injections.RADEC)
+    place = photometry.expected_positions(sky_map, *found, scene.pointing)
     sources = place.y, place.x, scene.detections["flux_mjy"]
     noise = subtraction.subtract_sources(unknown.rho, sky_map.kappa, *sources, sky_map.template)
     negative = dataclasses.replace(sky_map, rho=-sky_map.rho)
@@ -301,15 +170,6 @@ def count_false_alarms(scene, sections):
 
 
 # ---- one copy of the map ---------------------------------------------------------------------------------------------
-
-
-def _paint_points(given, sources, beam):
-    """Map of sources (y, x, flux) whose pixels hold the sky at their centres."""
-    shape = given.signal.shape
-    pixels = preprocessing.map_pixels(shape, given.wcs)
-    beam_ell = preprocessing.ELL, beams.beam_transform(beam, preprocessing.ELL)
-    bands, bright = matched_filter.plan_bands(shape, pixels), convergence.Bright(*sources, sources[2])
-    return convergence.paint_sources(shape, pixels, bands, beam_ell, bright, pixel_window=False)
 
 
 def _without_known(scene, sky_map, sections):
@@ -329,7 +189,7 @@ def _forced_columns(scene, sky_map, rows, options):
     bright = scene.catalog[~(scene.catalog["flux_mjy"] < options["flux_min_mjy"])]
     names = [f"injected {k}" for k in rows["injection_id"]]
     own = {"source_id": names, "source_name": names, "flux_mjy": rows["true_flux_mjy"].to_numpy()}
-    own |= {name: rows[name].to_numpy() for name in RADEC} | {"spectral_index": np.nan}
+    own |= {name: rows[name].to_numpy() for name in injections.RADEC} | {"spectral_index": np.nan}
     injected = tables.make("catalog", own | {"flux_err_mjy": 0.0, "pos_err_arcsec": 0.0})
     free = {**options, "flux_min_mjy": -np.inf}
     forced = photometry.forced_photometry(sky_map, pd.concat([bright, injected]), scene.pointing, free)
@@ -341,25 +201,16 @@ def _forced_columns(scene, sky_map, rows, options):
 
 def _detected_columns(rows, detections, radius_arcmin):
     """The detection nearest each injected source, if it is within the radius."""
-    true, flux = [rows[name].to_numpy() for name in RADEC], rows["true_flux_mjy"].to_numpy()
-    nearest, _ = crossmatch.nearest(*true, *(detections[name] for name in RADEC), 60 * radius_arcmin)
+    true, flux = [rows[name].to_numpy() for name in injections.RADEC], rows["true_flux_mjy"].to_numpy()
+    nearest, _ = crossmatch.nearest(*true, *(detections[name] for name in injections.RADEC), 60 * radius_arcmin)
     near = detections.reindex(nearest)  # -1 gives a row of NaN
     columns = {f"detected_{name}": near[name].to_numpy() for name in ("flux_mjy", "flux_err_mjy", "snr")}
     columns["detected_pull"] = (columns["detected_flux_mjy"] - flux) / columns["detected_flux_err_mjy"]
-    offsets = geometry.tangent_offsets(*(near[name].to_numpy() for name in RADEC), *true)
+    offsets = geometry.tangent_offsets(*(near[name].to_numpy() for name in injections.RADEC), *true)
     for axis, offset in zip(("ra", "dec"), offsets, strict=True):
         columns[f"{axis}_offset_arcsec"] = offset
         columns[f"{axis}_pull"] = offset / near[f"{axis}_err_arcsec"].to_numpy()
     return columns | {"found": nearest >= 0, "detected_flags": near["flags"].fillna(0).to_numpy()}
-
-
-def _width_arcmin(sky_map):
-    """Width of a source in the middle of a map."""
-    return templates.fwhm_arcmin(sky_map.template, sky_map.mask.shape[0] // 2)
-
-
-def _no_room(scene, cause):
-    return f"{scene.sky_map.info.map_id}: no room to inject a source, {cause}"
 
 
 # ---- numbers of a level ----------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sotrplib import crossmatch, geometry, maps, photometry, pointing, recall, store, subtraction, tables
+from sotrplib import crossmatch, geometry, maps, matches, photometry, pointing, recall, store, subtraction, tables
 from sotrplib import template as templates
 
 _TILE = 1024  # pixels; positions in one square of this size are measured in one window
@@ -135,7 +135,8 @@ def _windows(path, targets, model, options):
     margin = _margin(path, options)
     y, x = _pixels(wcs, targets, model)
     covered = np.flatnonzero(geometry.inside(wcs.array_shape, y, x))
-    covered = covered[np.lexsort([p[covered] for p in _radec(targets)])]  # a window does not depend on their order
+    order = np.lexsort([p[covered] for p in matches.radec(targets)])  # a window does not depend on their order
+    covered = covered[order]
     targets, y, x = targets.iloc[covered], y[covered], x[covered]
     tile = pd.DataFrame({"y": y // _TILE, "x": x // _TILE})
     for rows in tile.groupby(["y", "x"]).indices.values():
@@ -155,7 +156,7 @@ def _margin(path, options):
 
 
 def _pixels(wcs, targets, model):
-    ra, dec = _radec(targets)
+    ra, dec = matches.radec(targets)
     dra, ddec, *_ = pointing.evaluate(model, ra, dec)
     return geometry.sky2pix(wcs, *geometry.offset_position(ra, dec, dra, ddec), wcs.array_shape)
 
@@ -185,7 +186,7 @@ def flag_near_detections(path, forced, sifted, model):
         return forced
     template, wcs = maps.read_template(path), geometry.text_to_wcs(store.read_attrs(path)["wcs"])
     reach = 60 * np.sqrt(2) * templates.half_size(template) * np.max(template.step_arcmin)
-    i, j, _ = crossmatch.match(*_radec(forced), *_radec(found), reach)
+    i, j, _ = crossmatch.match(*matches.radec(forced), *matches.radec(found), reach)
     flux, error, names = (forced[key].to_numpy()[i] for key in ("flux_mjy", "flux_err_mjy", "source_id"))
     light, matched = (found[key].to_numpy()[j] for key in ("flux_mjy", "matched_name"))
     (y1, x1), (y2, x2) = (_pixels(wcs, table, model) for table in (forced, found))
@@ -239,18 +240,14 @@ def _measure(skymap, targets, forced, model, options):
 
 def _neighbours(targets, forced, width_arcsec):
     """Known sources near enough to overlap a target, and far enough to be told apart from it."""
-    i, j, sep = crossmatch.match(*_radec(targets), *_radec(forced), _OVERLAP_FWHM * width_arcsec)
+    i, j, sep = crossmatch.match(*matches.radec(targets), *matches.radec(forced), _OVERLAP_FWHM * width_arcsec)
     return forced.iloc[np.setdiff1d(j, j[sep < _MERGED_FWHM * width_arcsec])]
 
 
 def _as_catalog(positions, prefix):
     """Rows of the table ``catalog``, named by their index, of no known flux."""
     nothing = dict.fromkeys(("flux_mjy", "flux_err_mjy", "spectral_index"), np.nan)
-    ra, dec = _radec(positions)
+    ra, dec = matches.radec(positions)
     names = [f"{prefix}{k}" for k in positions.index]
     own = {"source_id": names, "source_name": names, "ra_deg": ra, "dec_deg": dec, "pos_err_arcsec": 0.0}
     return tables.make("catalog", nothing | own)
-
-
-def _radec(frame):
-    return frame["ra_deg"].to_numpy(), frame["dec_deg"].to_numpy()

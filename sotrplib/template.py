@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sotrplib import autocorrelation
 from sotrplib.interpolation import continue_samples, decompose, look_up, read_middle, wiener_weights
 
 N_TAPS = 8  # pixels on each axis that a value between pixels is read from
@@ -85,52 +84,6 @@ def gaussian_template(fwhm_arcmin, step_arcmin, *, autocorrelate=True, n_rows=1,
     squared = (axis[:, None] * step[0]) ** 2 + (axis * step[1]) ** 2
     values = np.exp(-4 * np.log(2) * squared / width**2)
     return Template(values[None].astype("f4"), np.array([0, n_rows]), step[None].copy())
-
-
-def template_from_autocorrelation(snr, mask, step_arcmin, *, row_edges=None, half_size=32, clip=5.0):
-    """Measure the template from the noise of a map that arrives already filtered.
-
-    The noise of rho/sqrt(kappa) has covariance A, so A is its autocorrelation (see :mod:`autocorrelation`).
-
-    Parameters
-    ----------
-    snr : array (ny, nx)
-        rho/sqrt(kappa).
-    mask : array (ny, nx)
-        0 where the map may be used (see ``tables.MASK_BITS``).
-    step_arcmin : array (nband, 2) or (2,)
-        Physical pixel size (dy, dx).
-    row_edges : sequence of int, optional
-        Bands of rows, default the whole map.
-    half_size : int, default 32
-        Half size of the template in pixels.
-    clip : float, default 5
-        Pixels above this significance, and those within ``half_size // 3`` of them, are left out as sources;
-        around those ten times as bright, all within ``half_size``.
-
-    Returns
-    -------
-    Template
-
-    Raises
-    ------
-    ValueError
-        If a band has no more good pixels than the template has.
-    """
-    edges = np.asarray([0, snr.shape[0]] if row_edges is None else row_edges)
-    step = np.broadcast_to(np.asarray(step_arcmin, float), (len(edges) - 1, 2)).copy()
-    good = (np.asarray(mask) == 0) & np.isfinite(snr)
-    for level, radius in ((clip, max(half_size // 3, 1)), (10 * clip, half_size)):
-        good &= ~autocorrelation.near_peaks(np.where(good, snr, 0), level, radius)
-    bands = []
-    for low, high, size in zip(edges[:-1], edges[1:], step, strict=True):
-        if np.count_nonzero(good[low:high]) <= (2 * half_size + 1) ** 2:
-            raise ValueError(
-                f"template: rows {low} to {high} have {np.count_nonzero(good[low:high])} usable pixels; more than "
-                f"{(2 * half_size + 1) ** 2} are needed: use fewer bands, a smaller half_size or the beam instead"
-            )
-        bands.append(autocorrelation.measure(snr[low:high], good[low:high], half_size, size))
-    return Template(np.array(bands, "f4"), edges, step)
 
 
 def band_of(template, row):

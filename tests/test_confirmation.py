@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sotrplib import configuration, confirmation, sifting, tables
+from sotrplib import configuration, confirmation, matches, tables
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = configuration.read_yaml(ROOT / "config/schemas/config.schema.yaml")
@@ -330,10 +330,10 @@ def test_propagation_follows_the_rates():
         .assign(ra_deg=359.999, dec_deg=60.0, time_unix_s=0.0, name="x", kind="asteroid")
     )
     row = row.assign(ra_rate_arcsec_h=18.0, dec_rate_arcsec_h=-36.0)
-    moved = sifting.propagate(row, np.array([7200.0]))
+    moved = matches.propagate(row, np.array([7200.0]))
     assert moved["ra_deg"][0] == pytest.approx(359.999 + 36 / 3600 / np.cos(np.radians(60)) - 360, abs=2e-5)
     assert moved["dec_deg"][0] == pytest.approx(60 - 72 / 3600, abs=2e-5)
-    assert sifting.propagate(row, np.array([np.nan]))["ra_deg"][0] == 359.999
+    assert matches.propagate(row, np.array([np.nan]))["ra_deg"][0] == 359.999
 
 
 def test_combined_significance_uses_maps_that_see_nothing():

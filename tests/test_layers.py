@@ -80,6 +80,8 @@ FLOORS = [
     ],
     [
         "assembly",
+        "injections",
+        "matches",
         "stripwise",
         "sifting",
         "association",

@@ -91,23 +91,6 @@ def test_match_is_the_most_significant_source():
     assert found["matched_sep_arcsec"][0] == pytest.approx(25, abs=0.01)
 
 
-def test_all_matches_are_listed():
-    """Each source in reach of a detection, most significant first; the first is the match; far ones are not listed."""
-    dec = np.array([0.0, 60.0, -60.0]) / 3600
-    known = catalog([10.0, 10.0, 10.0], dec, flux_mjy=[50.0, 70.0, 90.0])
-    found = detections([10.0, 50.0, 10.0], [35 / 3600, 0.0, -31 / 3600], dec_err_arcsec=12.0)
-    matches = sifting.all_matches(found, known, OPTIONS)
-    assert matches["detection_id"].tolist() == [0, 0, 2, 2]
-    assert matches["source_id"].tolist() == ["s1", "s0", "s2", "s0"]
-    np.testing.assert_allclose(matches["sep_arcsec"], [25, 35, 29, 31], atol=0.01)
-    sigma = np.sqrt(12**2 + 1.5**2 + OPTIONS["pointing_floor_arcsec"] ** 2)
-    np.testing.assert_allclose(matches["sep_sigma"], matches["sep_arcsec"] / sigma, rtol=1e-6)
-    assert matches["catalog_flux_mjy"].tolist() == [70, 50, 90, 50]
-    first = matches.drop_duplicates("detection_id").set_index("detection_id")["source_id"]
-    assert sift(found, known)["matched_name"].tolist() == [first.get(k, "") for k in range(3)]
-    assert sifting.all_matches(found[:0], known, OPTIONS).empty and sifting.all_matches(found, known[:0], OPTIONS).empty
-
-
 def test_chance_matches_are_as_rare_as_the_sky_is_empty(rng):
     """Transients among 5 sources a square degree are taken for known ones with the chance of the match area."""
     n, side = 4000, 20.0
