@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 FOLDER = ".snakemake/sotrp/digests"  # what is known of files from outside
 MISSING = "missing"
@@ -16,55 +17,80 @@ SAMPLED_BLOCKS = 18
 _READERS = 4  # files whose bytes are digested at a time
 
 
+class Layout(NamedTuple):
+    """Bytes of a file with an image: the first of its plane that may be used, and where that and all planes end."""
+
+    first: int
+    stop: int
+    end: int
+
+
 class Watch:
-    """Digest of a file, taken while others read it from front to back.
+    """Digest of what is used of a file, taken while others read it from front to back.
 
     Parameters
     ----------
     path : path
         An existing file.
-    skip : (int, int), optional
-        Start and end of the bytes that do not count.
+    layout : Layout, optional
+        Of its image. What lies before and after all planes counts, of the plane what is read, further planes do not.
 
     Notes
     -----
-    What is shown by :meth:`saw` is not read again. Anything else that counts is read where it is needed, so that the
-    digest is that of the file whatever was seen of it.
+    What is shown by :meth:`saw` is not read again; anything else that counts is read where it is needed. Of a plane of
+    which nothing is shown, or something before what was shown first, all counts.
     """
 
-    def __init__(self, path, skip=None):
-        self._path, self._at = path, 0
-        size = os.path.getsize(path)
-        self._counted = [(0, size)] if skip is None else [(0, skip[0]), (skip[1], size)]
-        # twice as fast as blake2b where the processor has instructions for it
-        self._digest = hashlib.sha256(json.dumps(self._counted).encode())
+    def __init__(self, path, layout=None):
+        self._path, self._size = path, os.path.getsize(path)
+        self._layout = layout or Layout(0, self._size, self._size)
+        self._part, self._in_order = None, True
+        self._digest = hashlib.sha256()  # twice as fast as blake2b where the processor has instructions for it
 
     def saw(self, start, data):
-        """Count bytes (contiguous, of any type) that were read at a position; what was counted before is left out."""
-        if start > self._at:
-            self._read_to(start)
+        """Count bytes (contiguous, of any type) of the plane that were read at a position in the file."""
         view = memoryview(data).cast("B")
-        stop = min(start + len(view), self._counted[0][1])
-        if start <= self._at < stop:
-            self._digest.update(view[self._at - start : stop - start])
-            self._at = stop
+        self._begin(start)
+        first, at = self._part
+        self._in_order &= start >= first
+        self._read(at, start)
+        self._digest.update(view[max(at - start, 0) :])
+        self._part[1] = max(at, start + len(view))
 
-    def hexdigest(self):
-        """The digest; what was not seen of the file is read."""
-        self._read_to(self._counted[-1][1])
-        return self._digest.hexdigest()
+    def look(self, part):
+        """Read a part of the plane, where no one else does; gives the watch."""
+        if part:
+            self._begin(part[0])
+            self._read(*part)
+            self._part = list(part)
+        return self
 
-    def _read_to(self, stop):
+    def close(self):
+        """The digest, and the part of the plane that counts: [first byte, byte after the last], or None for all."""
+        if not self._in_order:
+            return Watch(self._path, self._layout).close()
+        if self._part is None:
+            self._read(0, self._layout.stop)
+        self._read(self._layout.end, self._size)
+        self._digest.update(json.dumps([self._size, self._part]).encode())
+        return self._digest.hexdigest(), self._part
+
+    def _begin(self, start):
+        if self._part is None:
+            self._read(0, self._layout.first)
+            self._part = [start, start]
+
+    def _read(self, start, stop):
+        if start >= stop:
+            return
         with open(self._path, "rb", buffering=0) as file:
-            for first, last in self._counted:
-                start = file.seek(max(self._at, first))
-                while block := file.read(max(0, min(BLOCK, last - start, stop - start))):
-                    self._digest.update(block)
-                    start += len(block)
-        self._at = max(self._at, stop)
+            file.seek(start)
+            while block := file.read(min(BLOCK, stop - start)):
+                self._digest.update(block)
+                start += len(block)
 
 
-def file_digest(path, mode="full", skip=None):
+def file_digest(path, mode="full", layout=None, part=None):
     """Digest of the bytes of a file.
 
     Parameters
@@ -72,14 +98,16 @@ def file_digest(path, mode="full", skip=None):
     path : path
         An existing file.
     mode : {"full", "sampled"}
-        Whether to read all of it or its size and 18 blocks of 1 MiB spread evenly from start to end. Sampling
+        Whether to read all that counts or its size and 18 blocks of 1 MiB spread evenly from start to end. Sampling
         misses a change between the blocks; it is for maps too large to be read only to be compared.
-    skip : (int, int), optional
-        Start and end of the bytes that do not count. Sampling does not know of them.
+    layout : Layout, optional
+        Of its image; without it all of the file counts. Sampling does not know of it.
+    part : [int, int], optional
+        What counts of the plane of the image, as of :meth:`Watch.close`; without it all of it.
     """
     size = os.path.getsize(path)
     if mode == "full" or size <= SAMPLED_BLOCKS * BLOCK:
-        return Watch(path, skip).hexdigest()
+        return Watch(path, layout).look(part).close()[0]
     digest = hashlib.sha256(str(size).encode())
     with open(path, "rb") as file:
         for i in range(SAMPLED_BLOCKS):
@@ -116,7 +144,8 @@ def noted_digest(paths, note):
     return digest_of(found)
 
 
-# Entries: path to size, time stamp, mode and digest of a file (empty if it was not read yet), or to its being missing.
+# Entries: path to size, time stamp and mode of a file, the part of its plane that counts and the digest (empty if it
+# was not read yet), or to its being missing.
 
 
 def stamp(path, mode="full"):
@@ -136,27 +165,26 @@ def stamps_of(entries):
     }
 
 
-def is_known(entry, stamp):
-    """Whether an entry (or None) is that of a file which was read and has still this stamp."""
-    return bool(entry and entry["digest"]) and entry == stamp | {"digest": entry["digest"]}
+def entry(stamp, digest, part=None):
+    """What is noted of a file with a stamp (None: there is no file)."""
+    return {"digest": MISSING} if stamp is None else stamp | {"part": part, "digest": digest}
 
 
-def unread(stamps):
-    """Entries of files whose bytes are not known, by path."""
-    return {path: _entry(stamp, "") for path, stamp in stamps.items()}
+def renew(entries, stamps, take=lambda path, part: file_digest(path)):
+    """Entries of files with these stamps, by path.
+
+    ``take(path, part)`` digests those that are new, changed or unread, by the part that counted before.
+    """
+    parts = {path: entries.get(path, {}).get("part") for path in stamps}
+    known = {path: _known_digest(entries.get(path), stamp) for path, stamp in stamps.items()}
+    left = [path for path, stamp in stamps.items() if stamp and not known[path]]
+    taken = dict(zip(left, _side_by_side(lambda path: take(path, parts[path]), left), strict=True))
+    return {path: entry(stamp, taken.get(path) or known[path], parts[path]) for path, stamp in stamps.items()}
 
 
-def renew(entries, stamps, take=file_digest):
-    """Entries of files with these stamps, by path; ``take`` digests those that are new, changed or unread."""
-    known = [path for path, stamp in stamps.items() if stamp and is_known(entries.get(path), stamp)]
-    left = [path for path, stamp in stamps.items() if stamp and path not in known]
-    digests = {path: entries[path]["digest"] for path in known}
-    digests |= dict(zip(left, _side_by_side(take, left), strict=True))
-    return {path: _entry(stamp, digests.get(path)) for path, stamp in stamps.items()}
-
-
-def _entry(stamp, digest):
-    return {"digest": MISSING} if stamp is None else stamp | {"digest": digest}
+def _known_digest(entry, stamp):
+    """Digest in an entry (or None) if it is that of a file which has still this stamp; empty if not."""
+    return entry["digest"] if entry and stamp and entry == entry | stamp else ""
 
 
 def digest_of(entries):

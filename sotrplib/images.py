@@ -10,7 +10,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
-from sotrplib import geometry, store
+from sotrplib import digests, geometry, store
 from sotrplib.maps import MapError
 from sotrplib.template import Template
 
@@ -114,21 +114,20 @@ def read_image(path, window, watch=None):
     return data.astype(data.dtype.newbyteorder("="), copy=False)
 
 
-def further_planes(path):
-    """Start and end in a file of the planes beyond the first of its first image, which nothing reads.
+def layout(path):
+    """Where a FITS file has the first plane of its first image (:class:`digests.Layout`).
 
-    None where there are none and where :func:`read_image` would raise.
+    None where :func:`read_image` would raise.
     """
     try:
-        return _with_image(path, _further_planes)
+        return _with_image(path, _layout)
     except MapError:
         return None
 
 
-def _further_planes(hdu):
-    end = hdu.fileinfo()["datLoc"] + math.prod(hdu.shape) * abs(hdu.header["BITPIX"]) // 8
-    first = hdu.fileinfo()["datLoc"] + math.prod(hdu.shape[-2:]) * abs(hdu.header["BITPIX"]) // 8
-    return (first, end) if end > first else None
+def _layout(hdu):
+    start, size = hdu.fileinfo()["datLoc"], abs(hdu.header["BITPIX"]) // 8
+    return digests.Layout(start, start + math.prod(hdu.shape[-2:]) * size, start + math.prod(hdu.shape) * size)
 
 
 def _with_ends(part, size):

@@ -1,12 +1,11 @@
 """Which version of the files of a map there is: the parameter by which Snakemake runs a changed map again.
 
 Ten thousand maps are planned without reading any. The job that reads a map takes the digest of its files in the same
-pass; only files with a new size or time stamp are read to be compared. Of an image what is used counts: its header and
-its first plane. The note on a map holds the digest of the ``first`` files that were read, and entries of the ``files``
-as they are now (:mod:`digests`).
+pass; only files with a new size or time stamp are read to be compared. Of an image what is used counts: its header, and
+the rows that were read of its first plane. The note on a map holds its ``version``, the digest of the ``first`` files
+that were read, which is the version without a name, and entries of the ``files`` as they are now (:mod:`digests`).
 """
 
-from functools import partial
 from pathlib import Path
 
 from sotrplib import digests
@@ -39,15 +38,21 @@ def map_version(map_id, paths, mode, *, made):
         return ""
     note = _note_of(map_id)
     noted, stamps = _read(note), {str(path): digests.stamp(path, mode) for path in paths}
-    if not noted or digests.stamps_of(noted["files"]) != stamps:
-        if not made() and not noted.get("first"):
-            noted = {"first": "", "files": digests.unread(stamps)}
-        else:
-            files = digests.renew(noted.get("files", {}), stamps, partial(_used_digest, mode=mode))
-            noted = {"first": noted.get("first", ""), "files": files}
+    if digests.stamps_of(noted.get("files", {})) != stamps:
+        noted = _note(noted, stamps, mode, made)
         digests.write_note(note, noted)
-    digest = digests.digest_of(noted["files"])
-    return "" if _is_unread(noted["files"]) or digest == noted["first"] else digest
+    return noted["version"]
+
+
+def _note(noted, stamps, mode, made):
+    """What is to be noted of a map whose files have other stamps than noted, or of which nothing is noted."""
+    if not made() and not noted.get("first"):
+        return {"version": "", "first": "", "files": {path: digests.entry(stamp, "") for path, stamp in stamps.items()}}
+    files, first = _renew(noted.get("files", {}), stamps, mode), noted.get("first", "")
+    digest = digests.digest_of(files)
+    if noted and digest == digests.digest_of(noted["files"]):
+        return noted | {"files": files}
+    return {"version": "" if digest == first else digest, "first": first, "files": files}
 
 
 class Reading:
@@ -61,16 +66,14 @@ class Reading:
 
     def __init__(self, map_id, paths, mode):
         self._note, self._mode, self._watches = _note_of(map_id), mode, {}
-        self._noted = _read(self._note) or {"first": "", "files": {}}
+        self._noted = _read(self._note) or {"version": "", "first": "", "files": {}}
         self._stamps = {str(path): digests.stamp(path, mode) for path in paths}
 
     def watch(self, path):
-        """The :class:`digests.Watch` to show what is read of a file; None if its digest is known or of samples."""
+        """The :class:`digests.Watch` to show what is read of a file; None if samples of it are its digest."""
         path = str(path)
-        if path in self._watches or not self._stamps.get(path) or self._mode != "full":
-            return self._watches.get(path)
-        if not digests.is_known(self._noted["files"].get(path), self._stamps[path]):
-            self._watches[path] = digests.Watch(path, _unused(path))
+        if self._mode == "full" and self._stamps.get(path) and path not in self._watches:
+            self._watches[path] = digests.Watch(path, _layout(path))
         return self._watches.get(path)
 
     def close(self):
@@ -90,32 +93,40 @@ class Reading:
         """
         if not self._stamps:
             return ""
-        planned, files = self._noted["files"], digests.renew(self._noted["files"], self._stamps, self._take)
-        unread, digest = _is_unread(planned), digests.digest_of(files)
-        same = self._stamps == digests.stamps_of(planned) if unread else digest == digests.digest_of(planned)
-        if not same or {path: digests.stamp(path, self._mode) for path in self._stamps} != self._stamps:
-            names = ", ".join(self._stamps)
-            raise InputChanged(f"{names}: replaced while it was being read; run again for the new one")
-        found = {"first": digest if unread else self._noted["first"], "files": files}
+        self._require_planned()
+        seen = {path: digests.entry(self._stamps[path], *watch.close()) for path, watch in self._watches.items()}
+        files = _renew(self._noted["files"] | seen, self._stamps, self._mode)
+        digest = digests.digest_of(files)
+        found = self._noted | {"first": self._noted["first"] if self._noted["version"] else digest, "files": files}
         if found != self._noted:
             digests.write_note(self._note, found)
         return digest
 
-    def _take(self, path):
-        watch = self._watches.get(path)
-        return watch.hexdigest() if watch else _used_digest(path, self._mode)
+    def _require_planned(self):
+        planned, now = self._noted["files"], {path: digests.stamp(path, self._mode) for path in self._stamps}
+        same = now == self._stamps and (
+            now == digests.stamps_of(planned)
+            or digests.digest_of(_renew(planned, now, self._mode)) == digests.digest_of(planned)
+        )
+        if not same:
+            names = ", ".join(self._stamps)
+            raise InputChanged(f"{names}: replaced while it was being read; run again for the new one")
 
 
-def _used_digest(path, mode):
-    """Digest of what is used of a file, as a watch takes it."""
-    return digests.file_digest(path, mode, _unused(path) if mode == "full" else None)
+def _renew(entries, stamps, mode):
+    """Entries of files with these stamps, those read that have others."""
+
+    def take(path, part):
+        return digests.file_digest(path, mode, _layout(path) if mode == "full" else None, part)
+
+    return digests.renew(entries, stamps, take)
 
 
-def _unused(path):
-    """Start and end of the bytes of a file that nothing reads, the further planes of an image; None if all count."""
+def _layout(path):
+    """Where the image of a file has the plane that is used; None if it has none."""
     from sotrplib import images  # only where files are read: each plan imports this module
 
-    return images.further_planes(path)
+    return images.layout(path)
 
 
 def _note_of(map_id):
@@ -125,9 +136,4 @@ def _note_of(map_id):
 def _read(note):
     """What was noted of a map's files, empty if nothing was; earlier versions of this package noted something else."""
     noted = digests.read_note(note)
-    return noted if "first" in noted else {}
-
-
-def _is_unread(files):
-    """Whether the bytes of some of the files noted are not known yet."""
-    return not all(entry["digest"] for entry in files.values())
+    return noted if "version" in noted else {}

@@ -88,51 +88,69 @@ def test_damaged_cache_is_made_anew(data, tmp_path):
     assert digests.noted_digest([data], cache) == before
 
 
-def shown(watch, content, parts):
-    """Digest of a watch that was shown parts (first, stop) of a file."""
+LAYOUT = digests.Layout(2880, 60_000, 90_000)
+
+
+def shown(content, parts, path, layout=LAYOUT):
+    """Digest and part of a watch that was shown parts (first, stop) of a file."""
+    watch = digests.Watch(path, layout)
     for first, stop in parts:
         watch.saw(first, content[first:stop])
-    return watch.hexdigest()
+    return watch.close()
 
 
-@pytest.mark.parametrize("skip", [None, (60_000, 90_000), (60_000, 102_400)])
 @pytest.mark.parametrize(
-    "parts",
+    ("parts", "counted"),
     [
-        [],
-        [(0, 102_400)],
-        [(0, 40_000), (40_000, 50_000)],
-        [(100, 40_000), (30_000, 60_000), (50_000, 60_000)],
-        [(2880, 3000), (50_000, 100_000), (95_000, 102_400)],
+        ([], None),
+        ([(2880, 60_000)], [2880, 60_000]),
+        ([(10_000, 20_000), (20_000, 50_000)], [10_000, 50_000]),
+        ([(10_000, 40_000), (30_000, 50_000), (35_000, 45_000)], [10_000, 50_000]),
+        ([(2880, 3000), (40_000, 50_000)], [2880, 50_000]),
+        ([(10_000, 20_000), (5000, 50_000)], None),
     ],
-    ids=["nothing", "all", "front", "overlaps", "gaps"],
+    ids=["nothing", "all", "rows", "overlaps", "gaps", "backwards"],
 )
-def test_watch_gives_the_digest_of_the_file(data, skip, parts):
-    """Whatever was seen of a file on the way, in parts that leave gaps or overlap: the digest is that of the file."""
-    assert shown(digests.Watch(data, skip), data.read_bytes(), parts) == digests.file_digest(data, skip=skip)
+def test_watch_gives_the_digest_of_what_was_used(data, parts, counted):
+    """Whatever was shown of a file, in parts that leave gaps or overlap: the digest is that of the file read again."""
+    digest, part = shown(data.read_bytes(), parts, data)
+    assert part == counted
+    assert digest == digests.file_digest(data, layout=LAYOUT, part=part)
 
 
 def test_watch_counts_what_it_was_shown(data):
     """What was seen is not read again: bytes shown in place of those of the file change the digest."""
     content = data.read_bytes()
     other = content[:5000] + bytes(100) + content[5100:]
-    digest = shown(digests.Watch(data), other, [(0, 50_000)])
-    assert digest != digests.file_digest(data)
+    digest, part = shown(other, [(2880, 50_000)], data)
+    assert digest != digests.file_digest(data, layout=LAYOUT, part=part)
     data.write_bytes(other)
-    assert digest == digests.file_digest(data)
+    assert digest == digests.file_digest(data, layout=LAYOUT, part=part)
 
 
-@pytest.mark.parametrize(("place", "counts"), [(0, True), (99, True), (100, False), (199, False), (200, True)])
-def test_skipped_bytes_do_not_count(data, place, counts):
-    """Exactly the bytes to be skipped may change."""
-    before, content = digests.file_digest(data, skip=(100, 200)), bytearray(data.read_bytes())
+@pytest.mark.parametrize("part", [None, [10_000, 20_000]])
+@pytest.mark.parametrize(
+    "place", [0, 2879, 2880, 9999, 10_000, 19_999, 20_000, 59_999, 60_000, 89_999, 90_000, 102_399]
+)
+def test_exactly_what_is_used_counts(data, part, place):
+    """Header, the part of the first plane and what follows all planes count, the rest does not."""
+    before, content = digests.file_digest(data, layout=LAYOUT, part=part), bytearray(data.read_bytes())
     content[place] ^= 1
     data.write_bytes(content)
-    assert (digests.file_digest(data, skip=(100, 200)) != before) is counts
+    first, stop = part or (2880, 60_000)
+    counts = place < 2880 or first <= place < stop or place >= 90_000
+    assert (digests.file_digest(data, layout=LAYOUT, part=part) != before) is counts
+
+
+def test_part_is_in_the_digest(data):
+    """Equal bytes in another place of the plane are another digest."""
+    data.write_bytes(bytes(100_000))
+    parts = ([10_000, 20_000], [20_000, 30_000])
+    assert len({digests.file_digest(data, layout=LAYOUT, part=part) for part in parts}) == 2
 
 
 def test_file_cut_short_while_it_is_read_ends(data):
     """A file that shrinks under its watch gives some digest and no endless loop; its stamp tells."""
     watch = digests.Watch(data)
     data.write_bytes(b"short")
-    assert watch.hexdigest() != digests.file_digest(data)
+    assert watch.close()[0] != digests.file_digest(data)
