@@ -139,7 +139,7 @@ def _read_rows(path, hdu, rows, columns, watch):
     nx, dtype = hdu.shape[-1], _dtype(hdu.header["BITPIX"])
     data = np.empty((rows.stop - rows.start, columns.stop - columns.start), dtype)
     buffer = np.empty((min(_BLOCK_ROWS, len(data)), nx), dtype)
-    with open(path, "rb", buffering=0) as file:
+    with open(path, "rb") as file:
         for first in range(0, len(data), _BLOCK_ROWS):
             part = data[first : first + _BLOCK_ROWS]
             block = buffer[: len(part)]
