@@ -117,28 +117,14 @@ def file_digest(path, mode="full", layout=None, part=None):
 
 
 def shared_digest(path):
-    """Digest of one file that many jobs share, from the note on it; always of all its bytes."""
-    name = hashlib.blake2b(str(path).encode(), digest_size=8).hexdigest()
-    return noted_digest([path], Path(FOLDER, "shared", f"{name}.json"))
+    """Digest of one file that many jobs share, always of all its bytes.
 
-
-def noted_digest(paths, note):
-    """Digest of the bytes of several files, read anew only when their size or time stamp changed.
-
-    Parameters
-    ----------
-    paths : list of path
-        Files; one that does not exist counts as such.
-    note : path
-        JSON file that holds what is known of these files; made or replaced when that changes.
-
-    Returns
-    -------
-    str
-        Changes with the names, the number and the bytes of the files and with nothing else.
+    It is known from a note until the size or the time stamp of the file changes; that there is no file counts too.
     """
+    name = hashlib.blake2b(str(path).encode(), digest_size=8).hexdigest()
+    note = Path(FOLDER, "shared", f"{name}.json")
     known = read_note(note)
-    found = renew(known, {str(path): stamp(path) for path in paths})
+    found = renew(known, {str(path): stamp(path)})
     if found != known:
         write_note(note, found)
     return digest_of(found)

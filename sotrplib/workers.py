@@ -87,7 +87,7 @@ def keep_memory():
     """Let the C library keep the memory of arrays that are gone for those to come, where it can be told to (glibc).
 
     It maps the room of each array of more than 128 KiB anew and gives it back at once, so that the system clears every
-    page of the next: a fifth of the time of a large map. Without such mappings arrays take the place of those before.
+    page of the next: an eighth of the CPU time of a large map. Without such mappings arrays take the place of others.
     """
     import ctypes
 

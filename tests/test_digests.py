@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -45,47 +46,50 @@ def test_sampled_digest_of_small_file_is_whole(data):
     assert digests.file_digest(data, "sampled") == digests.file_digest(data, "full")
 
 
-def test_new_time_stamp_keeps_digest(data, tmp_path):
+@pytest.fixture
+def note(data, tmp_path, monkeypatch):
+    """Function that gives the one note on files that many jobs share."""
+    monkeypatch.chdir(tmp_path)
+    return lambda: next(Path(digests.FOLDER, "shared").glob("*.json"))
+
+
+def test_new_time_stamp_keeps_digest(data, note):
     """Touching a file changes the stored time stamp and not the digest."""
-    cache = tmp_path / "cache" / "a.json"
-    before = digests.noted_digest([data], cache)
+    before = digests.shared_digest(data)
     os.utime(data, (5, 5))
-    assert digests.noted_digest([data], cache) == before
-    assert json.loads(cache.read_text())[str(data)]["mtime_ns"] == 5_000_000_000
+    assert digests.shared_digest(data) == before
+    assert json.loads(note().read_text())[str(data)]["mtime_ns"] == 5_000_000_000
 
 
-def test_new_bytes_with_older_time_are_seen(data, tmp_path):
+def test_new_bytes_with_older_time_are_seen(data, note):
     """A file replaced by one of the same size and an older date has a new digest."""
-    cache = tmp_path / "a.json"
-    before = digests.noted_digest([data], cache)
+    before = digests.shared_digest(data)
     data.write_bytes(data.read_bytes()[::-1])
     os.utime(data, (5, 5))
-    assert digests.noted_digest([data], cache) != before
+    assert digests.shared_digest(data) != before
 
 
-def test_unchanged_file_is_not_read_again(data, tmp_path, monkeypatch):
-    """With size and time stamp as before, the digest comes from the cache."""
-    cache = tmp_path / "a.json"
-    before = digests.noted_digest([data], cache)
+def test_unchanged_file_is_not_read_again(data, note, monkeypatch):
+    """With size and time stamp as before, the digest comes from the note."""
+    before = digests.shared_digest(data)
     monkeypatch.setattr(digests, "Watch", lambda *_: pytest.fail("the file was read again"))
-    assert digests.noted_digest([data], cache) == before
+    assert digests.shared_digest(data) == before
 
 
-def test_missing_file_counts_as_missing(data, tmp_path):
-    """A file that goes or comes changes the digest of the set."""
-    cache = tmp_path / "a.json"
-    both = [data, tmp_path / "b.fits"]
-    before = digests.noted_digest(both, cache)
-    both[1].write_bytes(b"")
-    assert digests.noted_digest(both, cache) != before
+def test_missing_file_counts_as_missing(data, note):
+    """A file that goes has another digest, one that comes back its old one."""
+    before = digests.shared_digest(data)
+    data.rename("away")
+    assert digests.shared_digest(data) != before
+    Path("away").rename(data)
+    assert digests.shared_digest(data) == before
 
 
-def test_damaged_cache_is_made_anew(data, tmp_path):
-    """A cache cut short by a crash costs a second reading and nothing else."""
-    cache = tmp_path / "a.json"
-    before = digests.noted_digest([data], cache)
-    cache.write_text("{")
-    assert digests.noted_digest([data], cache) == before
+def test_damaged_note_is_made_anew(data, note):
+    """A note cut short by a crash costs a second reading and nothing else."""
+    before = digests.shared_digest(data)
+    note().write_text("{")
+    assert digests.shared_digest(data) == before
 
 
 LAYOUT = digests.Layout(2880, 60_000, 90_000)

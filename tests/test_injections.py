@@ -11,39 +11,15 @@ from test_preprocessing import OPTIONS, SHAPE, input_map
 from sotrplib import beams, geometry, injections, maps, photometry, pointing, preprocessing, tables
 from sotrplib import template as templates
 
-SECTIONS = {
-    "measure_recovery": {
-        "level_unit": "snr",
-        "levels": [0.0, 4.5, 6.0, 30.0],
-        "n_per_level": 60,
-        "fwhm2_per_source": 100.0,
-        "separation_fwhm": 2.5,
-        "edge_arcmin": 1.0,
-        "match_fwhm": 0.5,
-        "false_alarm_snr": [3.0, 3.5],
-    },
-    "preprocess_map": OPTIONS,
-    "forced_photometry": {
-        "method": "matched_filter",
-        "flux_min_mjy": 0.0,
-        "offset_snr_min": 5.0,
-        "offset_max_arcmin": 1.5,
-        "chi2_max": 0.0,
-        "interpolation": "template",
-        "blend_limit": 0.01,
-        "near_edge_arcmin": 6.0,
-    },
-    "find_sources": {
-        "finder": "peaks",
-        "subtract_known": True,
-        "snr_min": 5.0,
-        "min_separation_fwhm": 1.0,
-        "template_err": 0.02,
-        "near_edge_arcmin": 6.0,
-        "chi2_max": 3.0,
-        "fwhm_ratio_min": 0.7,
-        "fwhm_ratio_max": 1.5,
-    },
+RECOVERY = {
+    "level_unit": "snr",
+    "levels": [0.0, 4.5, 6.0, 30.0],
+    "n_per_level": 60,
+    "fwhm2_per_source": 100.0,
+    "separation_fwhm": 2.5,
+    "edge_arcmin": 1.0,
+    "match_fwhm": 0.5,
+    "false_alarm_snr": [3.0, 3.5],
 }
 BEAM = beams.gaussian(2.05)
 OFFSET_ARCSEC = (25.0, -10.0)  # pointing error of the map, measured minus true
@@ -74,7 +50,7 @@ def scene():
 
 def test_injections_keep_apart(scene):
     """In a copy no source is nearer than stated to another, to the known source, or to masked sky."""
-    drawn = injections.draw_injections(scene, SECTIONS["measure_recovery"], 1)
+    drawn = injections.draw_injections(scene, RECOVERY, 1)
     limit = 60 * 2.5 * templates.fwhm_arcmin(scene.sky_map.template, 150)
     for _, rows in drawn.groupby("realisation"):
         ra, dec = (np.append(rows[name], scene.catalog[name]) for name in injections.RADEC)
@@ -88,7 +64,7 @@ def test_injections_keep_apart(scene):
 
 def test_injections_fall_anywhere_in_a_pixel(scene):
     """Positions are uniform within pixels, and all levels come equally often."""
-    drawn = injections.draw_injections(scene, SECTIONS["measure_recovery"], 1)
+    drawn = injections.draw_injections(scene, RECOVERY, 1)
     place = photometry.expected_positions(scene.sky_map, drawn["ra_deg"], drawn["dec_deg"], scene.pointing)
     for part in (place.y % 1, place.x % 1):
         assert np.histogram(part, 4, (0, 1))[0] == pytest.approx(60, abs=30)
@@ -99,7 +75,7 @@ def test_injections_follow_seed_and_map(scene):
     """Equal seed and map_id give equal injections; another of either gives others."""
 
     def draw(scene, seed):
-        return injections.draw_injections(scene, SECTIONS["measure_recovery"], seed)
+        return injections.draw_injections(scene, RECOVERY, seed)
 
     info = dataclasses.replace(scene.sky_map.info, map_id="solat_i3_f090_1763085600")
     other = dataclasses.replace(scene, sky_map=dataclasses.replace(scene.sky_map, info=info))
@@ -109,7 +85,7 @@ def test_injections_follow_seed_and_map(scene):
 
 def test_fluxes_in_mjy(scene):
     """With levels in mJy every source of a level has that flux, and the SNR its place in the map gives it."""
-    options = SECTIONS["measure_recovery"] | {"level_unit": "mjy", "levels": [40.0], "n_per_level": 30}
+    options = RECOVERY | {"level_unit": "mjy", "levels": [40.0], "n_per_level": 30}
     drawn = injections.draw_injections(scene, options, 1)
     assert (drawn["true_flux_mjy"] == 40).all() and drawn["true_snr"].std() > 0.1
     per_error = drawn["true_flux_mjy"] / drawn["true_snr"]
@@ -138,4 +114,4 @@ def test_injected_flux_is_in_the_map(scene, window):
 def test_no_room_is_an_error(scene, values, message):
     """A map without room for a source is refused with the key to change."""
     with pytest.raises(maps.MapError, match=f"solat_i1_f090_1763085600: no room to inject a source, {message}"):
-        injections.draw_injections(scene, SECTIONS["measure_recovery"] | values, 1)
+        injections.draw_injections(scene, RECOVERY | values, 1)

@@ -5,14 +5,32 @@ import dataclasses
 import numpy as np
 import pytest
 from filtered_skies import filtered_noise, filtered_sources, make_sky_map, make_template
-from test_injections import BEAM, SECTIONS, make_scene
+from test_injections import BEAM, RECOVERY, make_scene
+from test_photometry import OPTIONS as FORCED
 from test_preprocessing import OPTIONS
 
 from sotrplib import detection, injections, pointing, preprocessing, recovery, tables
 
+SECTIONS = {
+    "measure_recovery": RECOVERY,
+    "preprocess_map": OPTIONS,
+    "forced_photometry": {"method": "matched_filter"} | FORCED,
+    "find_sources": {
+        "finder": "peaks",
+        "subtract_known": True,
+        "snr_min": 5.0,
+        "min_separation_fwhm": 1.0,
+        "template_err": 0.02,
+        "near_edge_arcmin": 6.0,
+        "chi2_max": 3.0,
+        "fwhm_ratio_min": 0.7,
+        "fwhm_ratio_max": 1.5,
+    },
+}
+
 
 def with_options(**values):
-    return SECTIONS | {"measure_recovery": SECTIONS["measure_recovery"] | values}
+    return SECTIONS | {"measure_recovery": RECOVERY | values}
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ def test_version_of_what_was_made_of_unknown_bytes_is_their_digest(version, data
 
 def test_note_of_another_version_of_the_package_is_none(version, data):
     """What an earlier version of this package noted of a map is not taken for a version."""
-    digests.noted_digest(["a.fits"], Path(digests.FOLDER, "m.json"))
+    digests.write_note(Path(digests.FOLDER, "m.json"), {"first": "ab", "files": {"a.fits": {"digest": "cd"}}})
     assert version() == ""
 
 
